@@ -1,0 +1,81 @@
+// The arithmetic of sparse attention, one object per instruction set. A backend works on one head
+// and one row block at a time, from one thread, without allocating; parallel loops and memory
+// belong to the caller. All patterns, the search and the runtime are written over these calls.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/attention.h"
+#include "kernels/status.h"
+
+namespace mi::kernels {
+
+// Softmax rows of a few queries over many keys: the one primitive under every estimator.
+struct ProbabilityRows {
+  const float* q = nullptr;  // [rows, dim]
+  int64_t q_stride = 0;
+  int rows = 0;              // 1..64
+  const float* k = nullptr;  // [max(visible), dim]
+  int64_t k_stride = 0;
+  int dim = 0;
+  float scale = 0;
+  float softcap = 0;
+  const int64_t* visible = nullptr;  // [rows]: row r sees keys [0, visible[r]), visible[r] >= 1
+  float* p = nullptr;                // [rows, p_stride]: written for keys [0, max(visible)), 0 beyond
+  int64_t p_stride = 0;              // the row's own limit
+};
+
+// One family of nested selections: level[j] is the first candidate that selects key j; a key of
+// level `levels` is selected by none.
+struct LevelFamily {
+  const uint8_t* level = nullptr;  // [keys_end]
+  int levels = 0;                  // number of candidates, at most 254
+  float* mass = nullptr;           // [levels, 64] out: row r's attention mass at that level
+  float* error = nullptr;          // [levels, 64] out when outputs are scored, else unused
+};
+
+struct ScoreBlock {
+  AttentionHead head;
+  int64_t block = 0;
+  const float* lse = nullptr;     // [rows] of dense attention
+  float* column_mass = nullptr;   // [keys_end] out: sum over the block's rows of p
+  std::span<LevelFamily> families;
+  // Output error ||(o - o~) W||^2 per row and candidate; left out when output is null.
+  const float* output = nullptr;  // [rows, head_dim] dense output, rows output_stride apart
+  int64_t output_stride = 0;
+  const float* gram = nullptr;    // [head_dim, head_dim] = W W^T, symmetric
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  [[nodiscard]] virtual std::string_view name() const = 0;
+  // Whether this machine can run it; what says which instruction is missing.
+  [[nodiscard]] virtual Status available() const = 0;
+  [[nodiscard]] virtual Status supports(const AttentionHead& head) const;
+  // Bytes of 64-byte aligned scratch that any call on such a head needs, O(n_kv).
+  [[nodiscard]] virtual size_t scratch_bytes(int head_dim, int64_t n_kv) const = 0;
+
+  // Rows of one block over its selected keys. keys: bitmap of keys_end(block) bits, null for all.
+  // o: [rows, head_dim], rows o_stride apart; a row without any key gets o = 0, lse = -inf.
+  // lse: [rows], may be null. Returns executed tiles: ceil(selected keys / 64).
+  virtual int64_t attend(const AttentionHead& head, int64_t block, const uint64_t* keys, float* o,
+                         int64_t o_stride, float* lse, void* scratch) const = 0;
+
+  virtual void probabilities(const ProbabilityRows& rows, void* scratch) const = 0;
+
+  // Exact mass (and output error) of every candidate of every family in one pass over a row block.
+  virtual void score(const ScoreBlock& block, void* scratch) const = 0;
+};
+
+// All backends of this build, best first; "reference" (double precision, slow) comes last.
+[[nodiscard]] std::span<const Backend* const> all_backends();
+// The named backend; with an empty name, MI_BACKEND's or else the first that is available.
+[[nodiscard]] Result<const Backend*> choose_backend(std::string_view name = {});
+
+}  // namespace mi::kernels

@@ -1,0 +1,47 @@
+// Calibration samples: token ids with where they came from.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/status.h"
+#include "libsearch/model/tokenizer.h"
+
+namespace mi::search {
+
+struct Sample {
+  std::string source;        // "text text-00.txt", "needle seed 7", ...: printable, no machine paths
+  std::string kind;          // text, kv_retrieval, needle, repeat, tokens
+  std::vector<int32_t> ids;  // exactly `length` asked for
+  std::string sha256;        // of the ids as little-endian int32
+  // Tokens [answer_begin, answer_end) are the answer that ends a retrieval sample; equal if none.
+  int64_t answer_begin = 0;
+  int64_t answer_end = 0;
+  [[nodiscard]] int64_t length() const { return static_cast<int64_t>(ids.size()); }
+};
+
+// A recipe, described in calib_data/README.md: what to calibrate on and, disjoint, what to certify on.
+struct SampleSpec {
+  std::string kind;
+  std::vector<std::filesystem::path> texts;  // resolved against the recipe's folder
+  uint64_t seed = 0;
+  int64_t start = 0;  // text: first token taken
+};
+struct Recipe {
+  std::string name;
+  std::vector<int64_t> lengths;  // ascending
+  std::vector<SampleSpec> calibration;
+  std::vector<SampleSpec> held_out;
+};
+
+[[nodiscard]] Result<Recipe> load_recipe(const std::filesystem::path& path);
+// `seed` is added to every sample's own.
+[[nodiscard]] Result<Sample> make_sample(const SampleSpec& spec, int64_t length, uint64_t seed,
+                                         const Tokenizer& tokenizer);
+// A file of whitespace-separated token ids (--tokens); ids outside [0, vocab) are an error.
+[[nodiscard]] Result<std::vector<int32_t>> load_token_ids(const std::filesystem::path& path, int vocab);
+
+}  // namespace mi::search

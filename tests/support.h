@@ -1,0 +1,35 @@
+// Shared by all tests: visible skips, comparison with the worst place shown, random tensors.
+#pragma once
+
+#include <catch2/catch.hpp>
+
+#include <cstdint>
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace mi::test {
+
+// Counts, prints the reason and leaves the test case; the process then exits with 77, which ctest
+// shows as "Skipped", unless something failed.
+void note_skip(const std::string& reason);
+[[nodiscard]] int skips();
+#define MI_SKIP(reason)             \
+  do {                              \
+    ::mi::test::note_skip(reason);  \
+    return;                         \
+  } while (false)
+
+struct Tolerance {
+  double absolute = 0;
+  double relative = 0;
+};
+// Empty when got matches want: same places of inf and nan, then abs-or-rel; else the worst place.
+[[nodiscard]] std::string mismatch(std::span<const float> got, std::span<const float> want,
+                                   Tolerance tolerance);
+
+// Standard normal values; the same for a seed on every machine.
+[[nodiscard]] std::vector<float> random_normal(size_t count, uint64_t seed, float sigma = 1);
+
+}  // namespace mi::test
