@@ -28,15 +28,15 @@ using PerLength = std::map<int64_t, double>;
 struct HeadEntry {
   Pattern pattern = Pattern::dense;
   BlockEstimate estimate = BlockEstimate::pooled;  // block_sparse only
-  int stride = 16;       // block_sparse antidiagonal: 8 or 16
-  int64_t sink = 0;      // first keys every row attends
-  PerLength local;       // keys before the row block that are always attended; a_shape: the window
-  PerLength density;     // threshold on the estimated mass a row block gives to a key
-  PerLength share;       // cap on cost as a share of dense; alone: the share to spend
-  PerLength vertical;    // published counts form of vertical_slash
+  int stride = 16;                                 // block_sparse antidiagonal: 8 or 16
+  int64_t sink = 0;                                // first keys every row attends
+  PerLength local;     // keys before the row block that are always attended; a_shape: the window
+  PerLength density;   // threshold on the estimated mass a row block gives to a key
+  PerLength share;     // cap on cost as a share of dense; alone: the share to spend
+  PerLength vertical;  // published counts form of vertical_slash
   PerLength slash;
-  PerLength blocks;      // published counts form of block_sparse
-  double recall = 0;     // mean over the calibration samples
+  PerLength blocks;   // published counts form of block_sparse
+  double recall = 0;  // mean over the calibration samples
   friend bool operator==(const HeadEntry&, const HeadEntry&) = default;
 };
 
@@ -49,8 +49,8 @@ struct SampleNote {
 
 struct HeldOut {
   double recall_mean = 0;
-  double output_error = 0;    // mean over layers of the relative squared error added to the stream
-  double logit_kl = 0;        // KL(dense || sparse) per token, nats
+  double output_error = 0;  // mean over layers of the relative squared error added to the stream
+  double logit_kl = 0;      // KL(dense || sparse) per token, nats
   double top1_agreement = 0;
   std::map<int64_t, double> achieved;  // share executed, per length
   friend bool operator==(const HeldOut&, const HeldOut&) = default;

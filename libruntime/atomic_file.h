@@ -1,0 +1,17 @@
+// Outputs appear whole or not at all: a reader never sees half a config, and a failed run leaves
+// the earlier file as it was.
+#pragma once
+
+#include <filesystem>
+#include <string_view>
+
+#include "kernels/status.h"
+
+namespace mi::runtime {
+
+// Writes a temporary file in path's folder, syncs it, renames it over path, syncs the folder. A
+// symlink is followed; what exists and is no regular file (a device, a folder) is refused.
+[[nodiscard]] Status write_file_atomically(const std::filesystem::path& path,
+                                           std::string_view content);
+
+}  // namespace mi::runtime
