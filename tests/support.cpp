@@ -15,7 +15,7 @@ void note_skip(const std::string& reason) {
 }
 int skips() { return skip_count; }
 
-std::string mismatch(std::span<const float> got, std::span<const float> want, Tolerance tolerance) {
+std::string worst_difference(std::span<const float> got, std::span<const float> want, Tolerance tolerance) {
   if (got.size() != want.size())
     return "sizes differ: got " + std::to_string(got.size()) + ", want " + std::to_string(want.size());
   double worst = 0;

@@ -26,7 +26,7 @@ struct Tolerance {
   double relative = 0;
 };
 // Empty when got matches want: same places of inf and nan, then abs-or-rel; else the worst place.
-[[nodiscard]] std::string mismatch(std::span<const float> got, std::span<const float> want,
+[[nodiscard]] std::string worst_difference(std::span<const float> got, std::span<const float> want,
                                    Tolerance tolerance);
 
 // Standard normal values; the same for a seed on every machine.

@@ -1,0 +1,204 @@
+// Flash attention of one row block, estimator probabilities and the scoring reduction: the
+// algorithm text of every CPU backend, included inside its namespace and target region after Isa
+// and tile-inl.h. Lanes are query rows, so the softmax needs no horizontal operation.
+//
+// Goals: exact for any selection, O(n_kv) scratch, no allocation, no branch on where keys sit.
+// Non-goals: bf16 input and tile instructions.
+
+inline constexpr float kLog2e = 1.44269504088896341f;
+inline constexpr float kNegativeInfinity = -__builtin_huge_valf();
+
+// Lane r of kCausal + 64 - t is 0 for r >= t and -inf below: key t positions past the first row's
+// limit is hidden from rows r < t.
+struct CausalMask {
+  alignas(64) float values[2 * kRowBlock];
+  constexpr CausalMask() : values() {
+    for (int i = 0; i < 2 * kRowBlock; ++i) values[i] = i < kRowBlock ? kNegativeInfinity : 0.0f;
+  }
+};
+inline constexpr CausalMask kCausal;
+
+// Scratch laid out by hand: pointers into the caller's buffer.
+struct Carver {
+  char* at;
+  float* floats(int64_t count) {
+    float* p = reinterpret_cast<float*>(at);
+    at += (count * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64;
+    return p;
+  }
+};
+
+// q rows as lanes: packed[k][r] = q[r][k]; lanes past `rows` are 0.
+inline void pack_lanes(const float* q, int64_t stride, int rows, int dim, float* packed) {
+  for (int k = 0; k < dim; ++k) {
+    for (int r = 0; r < rows; ++r) packed[k * kRowBlock + r] = q[r * stride + k];
+    for (int r = rows; r < kRowBlock; ++r) packed[k * kRowBlock + r] = 0;
+  }
+}
+
+// Scores of a tile in base-2 units: s * scale * log2(e), after the soft cap.
+inline void scale_tile(float* s, int count, float scale, float softcap) {
+  const int64_t size = static_cast<int64_t>(count) * kRowBlock;
+  if (softcap == 0) {
+    const Vec factor = Isa::set1(scale * kLog2e);
+    for (int64_t i = 0; i < size; i += Isa::kLanes) Isa::store(s + i, Isa::load(s + i) * factor);
+    return;
+  }
+  const Vec inner = Isa::set1(scale / softcap);
+  const Vec outer = Isa::set1(softcap * kLog2e);
+  for (int64_t i = 0; i < size; i += Isa::kLanes)
+    Isa::store(s + i, tanh_of(Isa::load(s + i) * inner) * outer);
+}
+
+// Hides key position `past` (counted from the first row's last visible key) from rows r < past.
+inline void mask_key(float* s_row, int64_t past) {
+  if (past <= 0) return;
+  const float* mask = kCausal.values + kRowBlock - (past < kRowBlock ? past : kRowBlock);
+  for (int r = 0; r < kRowBlock; r += Isa::kLanes)
+    Isa::store(s_row + r, Isa::load(s_row + r) + Isa::load(mask + r));
+}
+
+// Walks the set bits of a bitmap in tiles of up to 64 key positions.
+struct KeyCursor {
+  const uint64_t* words;  // null: every key
+  int64_t end;
+  int64_t position = 0;
+  uint64_t word = 0;
+  int64_t next_word = 0;
+
+  int next_tile(int32_t* keys) {
+    int count = 0;
+    if (words == nullptr) {
+      while (count < kKeyTile && position < end) keys[count++] = static_cast<int32_t>(position++);
+      return count;
+    }
+    while (count < kKeyTile) {
+      if (word == 0) {
+        if (next_word * 64 >= end) break;
+        word = words[next_word++];
+        continue;
+      }
+      keys[count++] = static_cast<int32_t>((next_word - 1) * 64 + __builtin_ctzll(word));
+      word &= word - 1;
+    }
+    return count;
+  }
+};
+
+inline int64_t attend_block(const AttentionHead& head, int64_t block, const uint64_t* keys, float* o,
+                            int64_t o_stride, float* lse, void* scratch) {
+  const int rows = head.rows(block);
+  const int dim = head.head_dim;
+  const int64_t first_limit = head.first_row(block) + head.offset();  // last key row 0 sees
+  Carver carve{static_cast<char*>(scratch)};
+  float* packed = carve.floats(static_cast<int64_t>(dim) * kRowBlock);
+  float* out = carve.floats(static_cast<int64_t>(dim) * kRowBlock);
+  float* s = carve.floats(kKeyTile * kRowBlock);
+  float* top = carve.floats(kRowBlock);
+  float* sum = carve.floats(kRowBlock);
+  const float* row_pointers[kKeyTile];
+  int32_t tile_keys[kKeyTile];
+
+  pack_lanes(head.q + head.first_row(block) * head.q_stride, head.q_stride, rows, dim, packed);
+  for (int64_t i = 0; i < static_cast<int64_t>(dim) * kRowBlock; ++i) out[i] = 0;
+  for (int r = 0; r < kRowBlock; ++r) {
+    top[r] = kNegativeInfinity;
+    sum[r] = 0;
+  }
+  KeyCursor cursor{keys, head.keys_end(block)};
+  int64_t tiles = 0;
+  for (int count = 0; (count = cursor.next_tile(tile_keys)) > 0; ++tiles) {
+    for (int t = 0; t < count; ++t) row_pointers[t] = head.k + tile_keys[t] * head.k_stride;
+    tile_product<true>(row_pointers, count, dim, packed, s, false);
+    scale_tile(s, count, head.scale, head.softcap);
+    if (tile_keys[count - 1] > first_limit)
+      for (int t = 0; t < count; ++t) mask_key(s + t * kRowBlock, tile_keys[t] - first_limit);
+
+    for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
+      const Vec old_top = Isa::load(top + r);
+      Vec new_top = old_top;
+      for (int t = 0; t < count; ++t) new_top = Isa::max(new_top, Isa::load(s + t * kRowBlock + r));
+      // A row that has seen no key yet keeps -inf; subtract 0 there so that -inf - -inf is no NaN.
+      const Vec safe_top =
+          new_top == Isa::set1(kNegativeInfinity) ? Isa::set1(0.0f) : new_top;
+      const Vec shrink = exp2_small(old_top - safe_top);
+      Vec total = Isa::load(sum + r) * shrink;
+      for (int t = 0; t < count; ++t) {
+        const Vec p = exp2_small(Isa::load(s + t * kRowBlock + r) - safe_top);
+        total += p;
+        Isa::store(s + t * kRowBlock + r, p);
+      }
+      Isa::store(sum + r, total);
+      Isa::store(top + r, new_top);
+      for (int k = 0; k < dim; ++k)
+        Isa::store(out + k * kRowBlock + r, Isa::load(out + k * kRowBlock + r) * shrink);
+    }
+    for (int t = 0; t < count; ++t) row_pointers[t] = head.v + tile_keys[t] * head.v_stride;
+    tile_product<false>(row_pointers, dim, count, s, out, true);
+  }
+  for (int r = 0; r < rows; ++r) {
+    const float inverse = sum[r] > 0 ? 1.0f / sum[r] : 0.0f;
+    for (int k = 0; k < dim; ++k) o[r * o_stride + k] = out[k * kRowBlock + r] * inverse;
+    if (lse != nullptr)
+      lse[r] = sum[r] > 0 ? (top[r] + __builtin_log2f(sum[r])) / kLog2e : kNegativeInfinity;
+  }
+  return tiles;
+}
+
+// Two passes over the keys: scores with running maximum and sum, then exp and transposition.
+inline void probability_rows(const ProbabilityRows& rows, void* scratch) {
+  Carver carve{static_cast<char*>(scratch)};
+  float* packed = carve.floats(static_cast<int64_t>(rows.dim) * kRowBlock);
+  float* s = carve.floats(kKeyTile * kRowBlock);
+  float* top = carve.floats(kRowBlock);
+  float* sum = carve.floats(kRowBlock);
+  const float* row_pointers[kKeyTile];
+  int64_t end = 0;
+  for (int r = 0; r < rows.rows; ++r) end = rows.visible[r] > end ? rows.visible[r] : end;
+  pack_lanes(rows.q, rows.q_stride, rows.rows, rows.dim, packed);
+  for (int r = 0; r < kRowBlock; ++r) {
+    top[r] = kNegativeInfinity;
+    sum[r] = 0;
+  }
+  for (int64_t begin = 0; begin < end; begin += kKeyTile) {
+    const int count = static_cast<int>(end - begin < kKeyTile ? end - begin : kKeyTile);
+    for (int t = 0; t < count; ++t) row_pointers[t] = rows.k + (begin + t) * rows.k_stride;
+    tile_product<true>(row_pointers, count, rows.dim, packed, s, false);
+    scale_tile(s, count, rows.scale, rows.softcap);
+    for (int r = 0; r < rows.rows; ++r) {
+      const int64_t seen = rows.visible[r] - begin;
+      const int shown = static_cast<int>(seen < 0 ? 0 : seen < count ? seen : count);
+      float* p = rows.p + r * rows.p_stride + begin;
+      for (int t = 0; t < shown; ++t) p[t] = s[t * kRowBlock + r];
+      for (int t = shown; t < count; ++t) {
+        p[t] = kNegativeInfinity;
+        s[t * kRowBlock + r] = kNegativeInfinity;
+      }
+    }
+    for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
+      const Vec old_top = Isa::load(top + r);
+      Vec new_top = old_top;
+      for (int t = 0; t < count; ++t) new_top = Isa::max(new_top, Isa::load(s + t * kRowBlock + r));
+      const Vec safe_top =
+          new_top == Isa::set1(kNegativeInfinity) ? Isa::set1(0.0f) : new_top;
+      Vec total = Isa::load(sum + r) * exp2_small(old_top - safe_top);
+      for (int t = 0; t < count; ++t)
+        total += exp2_small(Isa::load(s + t * kRowBlock + r) - safe_top);
+      Isa::store(sum + r, total);
+      Isa::store(top + r, new_top);
+    }
+  }
+  for (int r = 0; r < rows.rows; ++r) {
+    float* p = rows.p + r * rows.p_stride;
+    const Vec row_top = Isa::set1(top[r]);
+    const Vec inverse = Isa::set1(1.0f / sum[r]);
+    int64_t j = 0;
+    for (; j + Isa::kLanes <= end; j += Isa::kLanes)
+      Isa::store(p + j, exp2_small(Isa::load(p + j) - row_top) * inverse);
+    for (; j < end; ++j) {
+      alignas(64) float lane[Isa::kLanes];
+      Isa::store(lane, exp2_small(Isa::set1(p[j]) - row_top) * inverse);
+      p[j] = lane[0];
+    }
+  }
+}

@@ -1,0 +1,31 @@
+// The Backend object of one instruction set; included last in its region. The including file
+// defines kName and missing_instruction().
+
+inline int64_t scratch_floats(int dim, int64_t n_kv) {
+  const int64_t lanes = static_cast<int64_t>(dim) * kRowBlock;
+  // score_block with output error is the largest user: p of all keys, their order, six lane
+  // buffers of [dim, 64], two tiles, three rows; 64 bytes of rounding for each piece.
+  return n_kv * (kRowBlock + 1) + 6 * lanes + 2 * kKeyTile * kRowBlock + 3 * kRowBlock + 16 * 16;
+}
+
+class CpuBackend final : public Backend {
+ public:
+  [[nodiscard]] std::string_view name() const override { return kName; }
+  [[nodiscard]] Status available() const override {
+    const char* missing = missing_instruction();
+    if (missing == nullptr) return {};
+    return fail(Code::unsupported,
+                std::string("backend ") + kName + ": this CPU lacks " + missing);
+  }
+  [[nodiscard]] size_t scratch_bytes(int head_dim, int64_t n_kv) const override {
+    return static_cast<size_t>(scratch_floats(head_dim, n_kv)) * sizeof(float);
+  }
+  int64_t attend(const AttentionHead& head, int64_t block, const uint64_t* keys, float* o,
+                 int64_t o_stride, float* lse, void* scratch) const override {
+    return attend_block(head, block, keys, o, o_stride, lse, scratch);
+  }
+  void probabilities(const ProbabilityRows& rows, void* scratch) const override {
+    probability_rows(rows, scratch);
+  }
+  void score(const ScoreBlock& block, void* scratch) const override { score_block(block, scratch); }
+};

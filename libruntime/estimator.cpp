@@ -1,0 +1,67 @@
+#include "libruntime/estimator.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "libruntime/patterns/patterns.h"
+
+namespace mi::runtime {
+namespace {
+
+constexpr float kForced = std::numeric_limits<float>::infinity();
+
+void force(const EstimatorParams& params, const kernels::AttentionHead& head, int64_t block,
+           float* e) {
+  const int64_t end = head.keys_end(block);
+  if (params.pattern == Pattern::dense ||
+      head.first_row(block) + head.rows(block) > head.n_q - params.last) {
+    std::fill(e, e + end, kForced);
+    return;
+  }
+  if (params.counts) return;
+  const int64_t first = head.first_row(block) + head.offset();  // the block's own first key
+  std::fill(e, e + std::min(params.sink, end), kForced);
+  std::fill(e + std::max<int64_t>(0, first - params.local), e + end, kForced);
+}
+
+}  // namespace
+
+void Estimator::rows(const kernels::AttentionHead& head, const kernels::Backend& backend,
+                     const EstimatorMemory& memory, int64_t begin, int64_t end, float* e,
+                     int64_t e_stride) const {
+  estimate(head, backend, memory, begin, end, e, e_stride);
+  for (int64_t m = begin; m < end; ++m) force(params_, head, m, e + (m - begin) * e_stride);
+}
+
+std::unique_ptr<const Estimator> make_estimator(const EstimatorParams& params) {
+  switch (params.pattern) {
+    case Pattern::dense:
+    case Pattern::a_shape:
+      return patterns::make_static(params);
+    case Pattern::vertical_slash:
+      return patterns::make_vertical_slash(params);
+    case Pattern::block_sparse:
+      return params.estimate == BlockEstimate::pooled ? patterns::make_pooled_blocks(params)
+                                                      : patterns::make_antidiagonal_blocks(params);
+    case Pattern::stripe:
+      return patterns::make_stripe(params);
+    case Pattern::stripe_vertical_slash:
+      return patterns::make_stripe_vertical_slash(params);
+  }
+  return nullptr;
+}
+
+void mean_queries(const kernels::AttentionHead& head, int64_t begin, int64_t end, float* out) {
+  for (int64_t m = begin; m < end; ++m) {
+    float* mean = out + (m - begin) * head.head_dim;
+    std::fill(mean, mean + head.head_dim, 0.0f);
+    for (int r = 0; r < head.rows(m); ++r) {
+      const float* q = head.q + (head.first_row(m) + r) * head.q_stride;
+      for (int k = 0; k < head.head_dim; ++k) mean[k] += q[k];
+    }
+    const float inverse = 1.0f / static_cast<float>(head.rows(m));
+    for (int k = 0; k < head.head_dim; ++k) mean[k] *= inverse;
+  }
+}
+
+}  // namespace mi::runtime

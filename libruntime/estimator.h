@@ -1,0 +1,75 @@
+// A pattern is an estimate e_m[j] >= 0 of the attention mass that key j receives from row block m,
+// and one rule selects: key j is attended by block m iff e_m[j] > lambda. Forced keys are +inf.
+// Each pattern is one file in patterns/; published count forms are estimates too (e = 1 / the
+// smallest factor on the counts that selects the key).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "kernels/backend.h"
+#include "libruntime/config.h"
+#include "libruntime/cost.h"
+
+namespace mi::runtime {
+
+// Row blocks whose estimates are made together: their mean queries fill the kernel's 64 lanes.
+inline constexpr int64_t kEstimateGroup = 64;
+
+struct EstimatorParams {
+  Pattern pattern = Pattern::dense;
+  BlockEstimate estimate = BlockEstimate::pooled;
+  int stride = 16;
+  bool counts = false;  // vertical_slash, block_sparse: the published form, nothing forced in it
+  double vertical = 0;  // counts of vertical_slash
+  double slash = 0;
+  int64_t sink = 0;
+  int64_t local = 0;
+  int64_t last = 0;  // the last query rows, dense
+};
+
+// Memory of a caller: evidence is kept per head between prepare and rows, scratch is per thread.
+struct EstimatorMemory {
+  float* evidence = nullptr;
+  float* scratch = nullptr;
+  void* kernel_scratch = nullptr;
+};
+
+class Estimator {
+ public:
+  explicit Estimator(const EstimatorParams& params) : params_(params) {}
+  virtual ~Estimator() = default;
+  [[nodiscard]] const EstimatorParams& params() const { return params_; }
+
+  // Operations of prepare and rows over all row blocks.
+  [[nodiscard]] virtual double flops(const CallShape& shape) const = 0;
+  [[nodiscard]] virtual size_t evidence_floats(const CallShape& shape) const = 0;
+  [[nodiscard]] virtual size_t scratch_floats(const CallShape& shape) const = 0;
+  // Largest `dim` it asks of Backend::probabilities.
+  [[nodiscard]] virtual int probability_dim(const CallShape& shape) const = 0;
+
+  virtual void prepare(const kernels::AttentionHead& head, const kernels::Backend& backend,
+                       const EstimatorMemory& memory) const = 0;
+  // e [end - begin, n_kv], rows e_stride apart, for row blocks [begin, end) (at most 64);
+  // e of block m is written for keys [0, keys_end(m)).
+  void rows(const kernels::AttentionHead& head, const kernels::Backend& backend,
+            const EstimatorMemory& memory, int64_t begin, int64_t end, float* e,
+            int64_t e_stride) const;
+
+ protected:
+  virtual void estimate(const kernels::AttentionHead& head, const kernels::Backend& backend,
+                        const EstimatorMemory& memory, int64_t begin, int64_t end, float* e,
+                        int64_t e_stride) const = 0;
+
+ private:
+  EstimatorParams params_;
+};
+
+// Throws std::bad_alloc only.
+[[nodiscard]] std::unique_ptr<const Estimator> make_estimator(const EstimatorParams& params);
+
+// Mean query of row blocks [begin, end): out [end - begin, head_dim].
+void mean_queries(const kernels::AttentionHead& head, int64_t begin, int64_t end, float* out);
+
+}  // namespace mi::runtime

@@ -1,0 +1,307 @@
+#include "libruntime/plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <new>
+
+#include <fmt/format.h>
+#include <omp.h>
+
+namespace mi::runtime {
+namespace {
+
+size_t round_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+Status check_shape(const HeadConfig& config, const PlanShape& shape) {
+  const HeadConfig::Model& model = config.model;
+  if (shape.heads != model.heads || shape.kv_heads != model.kv_heads ||
+      shape.head_dim != model.head_dim)
+    return fail(Code::invalid_argument,
+                fmt::format("config of model {}: it has {} heads, {} kv_heads, head_dim {}; the call "
+                            "has {}, {}, {}",
+                            model.name, model.heads, model.kv_heads, model.head_dim, shape.heads,
+                            shape.kv_heads, shape.head_dim));
+  if (shape.kv_heads < 1 || shape.heads % shape.kv_heads != 0)
+    return fail(Code::invalid_argument, fmt::format("kv_heads: got {}, expected a divisor of heads {}",
+                                                    shape.kv_heads, shape.heads));
+  if (config.layers.size() != static_cast<size_t>(model.layers))
+    return fail(Code::invalid_argument, fmt::format("layers: the config lists {}, its model has {}",
+                                                    config.layers.size(), model.layers));
+  for (const auto& layer : config.layers)
+    if (layer.size() != static_cast<size_t>(model.heads))
+      return fail(Code::invalid_argument, fmt::format("heads: a layer lists {}, the model has {}",
+                                                      layer.size(), model.heads));
+  return {};
+}
+
+}  // namespace
+
+Result<Plan> Plan::make(const HeadConfig& config, const PlanShape& shape,
+                        const kernels::Backend& backend, int threads) try {
+  MI_CHECK(check_shape(config, shape));
+  Plan plan;
+  plan.shape_ = shape;
+  if (shape.scale == 0)
+    plan.shape_.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape.head_dim)));
+  plan.backend_ = &backend;
+  plan.threads_ = threads > 0 ? threads : omp_get_max_threads();
+  kernels::AttentionHead head;
+  head.n_q = shape.n_q;
+  head.n_kv = shape.n_kv;
+  head.head_dim = shape.head_dim;
+  head.softcap = shape.softcap;
+  MI_CHECK(backend.supports(head));
+
+  const CallShape call{shape.n_q, shape.n_kv, shape.head_dim};
+  const auto dense = static_cast<double>(dense_tiles(call));
+  int beyond = 0;
+  for (const auto& layer : config.layers) {
+    auto& heads = plan.layers_.emplace_back();
+    for (const HeadEntry& entry : layer) {
+      HeadPlan head_plan;
+      MI_TRY(head_plan.resolved, resolve_head(entry, config.kernel, shape.n_kv));
+      head_plan.estimator = make_estimator(head_plan.resolved.params);
+      const double estimate =
+          head_plan.estimator->flops(call) / tile_flops(shape.head_dim);  // in tiles
+      if (head_plan.resolved.share && entry.pattern != Pattern::dense)
+        head_plan.tile_cap = std::max<int64_t>(
+            0, static_cast<int64_t>(*head_plan.resolved.share * dense - estimate + 1e-6 * dense));
+      beyond += head_plan.resolved.beyond_range ? 1 : 0;
+      heads.push_back(std::move(head_plan));
+    }
+  }
+  if (beyond > 0)
+    plan.notes_.push_back(fmt::format(
+        "{} tokens lie outside the calibrated lengths: {} heads keep the share of the nearest one",
+        shape.n_kv, beyond));
+  plan.size_workspace();
+  return plan;
+} catch (const std::bad_alloc&) {
+  return fail(Code::out_of_memory, "plan: no memory for the per-head tables");
+}
+
+void Plan::size_workspace() {
+  const CallShape call{shape_.n_q, shape_.n_kv, shape_.head_dim};
+  size_t evidence = 0;
+  size_t scratch = 0;
+  bool any_cap = false;
+  int wide = shape_.head_dim;
+  for (const auto& layer : layers_) {
+    for (const HeadPlan& head : layer) {
+      evidence = std::max(evidence, head.estimator->evidence_floats(call));
+      scratch = std::max(scratch, head.estimator->scratch_floats(call));
+      wide = std::max(wide, head.estimator->probability_dim(call));
+      any_cap = any_cap || head.tile_cap >= 0;
+    }
+  }
+  const auto blocks = static_cast<size_t>(call.row_blocks());
+  evidence_bytes_ = round_up(evidence * sizeof(float));
+  bitmap_bytes_ = round_up(
+      blocks * static_cast<size_t>(kernels::bitmap_words(shape_.n_kv)) * sizeof(uint64_t));
+  histogram_bytes_ = any_cap ? round_up(blocks * kHistogramBins * sizeof(uint32_t)) : 0;
+  tiles_bytes_ = round_up(blocks * sizeof(int64_t));
+  head_bytes_ = evidence_bytes_ + bitmap_bytes_ + histogram_bytes_ + tiles_bytes_;
+  estimate_bytes_ = round_up(static_cast<size_t>(std::min(call.row_blocks(), kEstimateGroup)) *
+                             static_cast<size_t>(shape_.n_kv) * sizeof(float));
+  scratch_bytes_ = round_up(scratch * sizeof(float));
+  kernel_scratch_bytes_ =
+      round_up(std::max(backend_->scratch_bytes(shape_.head_dim, shape_.n_kv),
+                        backend_->scratch_bytes(wide, kernels::kRowBlock)));
+  thread_bytes_ = estimate_bytes_ + scratch_bytes_ + kernel_scratch_bytes_;
+  // Heads run together so that threads share the work of each; 64 MiB of indexes at most.
+  const size_t affordable = std::max<size_t>(1, (size_t{64} << 20) / head_bytes_);
+  wave_heads_ = static_cast<int>(std::min(affordable, static_cast<size_t>(shape_.heads)));
+  workspace_bytes_ = static_cast<size_t>(wave_heads_) * head_bytes_ +
+                     static_cast<size_t>(threads_) * thread_bytes_;
+}
+
+Status Plan::check_views(int layer, const TensorView<const float, 3>& q,
+                         const TensorView<const float, 3>& k, const TensorView<const float, 3>& v,
+                         const TensorView<float, 3>& o) const {
+  if (layer < 0 || layer >= layers())
+    return fail(Code::invalid_argument,
+                fmt::format("layer: got {}, the config has {}", layer, layers()));
+  const std::array<int64_t, 3> query = {shape_.heads, shape_.n_q, shape_.head_dim};
+  const std::array<int64_t, 3> key = {shape_.kv_heads, shape_.n_kv, shape_.head_dim};
+  const auto check = [](const char* name, const std::array<int64_t, 3>& got,
+                        const std::array<int64_t, 3>& want, bool contiguous, bool present) -> Status {
+    if (!present) return fail(Code::invalid_argument, fmt::format("{}: no data", name));
+    if (got != want)
+      return fail(Code::invalid_argument,
+                  fmt::format("{}: got [{}, {}, {}], the plan is for [{}, {}, {}]", name, got[0],
+                              got[1], got[2], want[0], want[1], want[2]));
+    if (!contiguous)
+      return fail(Code::invalid_argument, fmt::format("{}: innermost stride must be 1", name));
+    return {};
+  };
+  MI_CHECK(check("q", q.extent, query, q.stride[2] == 1, q.data != nullptr));
+  MI_CHECK(check("k", k.extent, key, k.stride[2] == 1, k.data != nullptr));
+  MI_CHECK(check("v", v.extent, key, v.stride[2] == 1, v.data != nullptr));
+  MI_CHECK(check("o", o.extent, query, o.stride[2] == 1, o.data != nullptr));
+  return {};
+}
+
+// One set of heads on its way through estimate, selection and attention.
+struct Plan::Wave {
+  std::span<const HeadPlan> plans;               // [count]
+  std::span<const kernels::AttentionHead> heads; // [count]
+  TensorView<float, 3> o;                        // [count, n_q, head_dim]
+  TensorView<float, 2> lse;                      // [count, n_q] or empty
+  std::span<HeadStats> stats;                    // [count] or empty
+  std::byte* head_memory = nullptr;
+  std::byte* thread_memory = nullptr;
+};
+
+Status Plan::run(int layer, TensorView<const float, 3> q, TensorView<const float, 3> k,
+                 TensorView<const float, 3> v, TensorView<float, 3> o, TensorView<float, 2> lse,
+                 void* workspace, std::span<HeadStats> stats) const {
+  MI_CHECK(check_views(layer, q, k, v, o));
+  if (!stats.empty() && stats.size() != static_cast<size_t>(shape_.heads))
+    return fail(Code::invalid_argument,
+                fmt::format("stats: got {}, expected {}", stats.size(), shape_.heads));
+  constexpr int kMaxWave = 64;
+  std::array<kernels::AttentionHead, kMaxWave> heads;
+  const int group = shape_.heads / shape_.kv_heads;
+  for (int begin = 0; begin < shape_.heads; begin += std::min(wave_heads_, kMaxWave)) {
+    const int count = std::min({wave_heads_, kMaxWave, shape_.heads - begin});
+    for (int i = 0; i < count; ++i) {
+      const int h = begin + i;
+      const int g = h / group;
+      heads[static_cast<size_t>(i)] = {.q = q.data + h * q.stride[0],
+                                       .k = k.data + g * k.stride[0],
+                                       .v = v.data + g * v.stride[0],
+                                       .q_stride = q.stride[1],
+                                       .k_stride = k.stride[1],
+                                       .v_stride = v.stride[1],
+                                       .n_q = shape_.n_q,
+                                       .n_kv = shape_.n_kv,
+                                       .head_dim = shape_.head_dim,
+                                       .scale = shape_.scale,
+                                       .softcap = shape_.softcap};
+    }
+    const auto first = static_cast<size_t>(begin);
+    const auto size = static_cast<size_t>(count);
+    Wave wave;
+    wave.plans = std::span(layers_[static_cast<size_t>(layer)]).subspan(first, size);
+    wave.heads = std::span(heads).first(size);
+    wave.o = o;
+    wave.o.data += begin * o.stride[0];
+    wave.lse = lse;
+    if (lse.data != nullptr) wave.lse.data += begin * lse.stride[0];
+    if (!stats.empty()) wave.stats = stats.subspan(first, size);
+    wave.head_memory = static_cast<std::byte*>(workspace);
+    wave.thread_memory = wave.head_memory + static_cast<size_t>(wave_heads_) * head_bytes_;
+    run_wave(wave);
+  }
+  return {};
+}
+
+void Plan::run_wave(const Wave& wave) const {
+  const auto count = static_cast<int64_t>(wave.heads.size());
+  const CallShape call{shape_.n_q, shape_.n_kv, shape_.head_dim};
+  const int64_t blocks = call.row_blocks();
+  const int64_t groups = (blocks + kEstimateGroup - 1) / kEstimateGroup;
+  const int64_t words = kernels::bitmap_words(shape_.n_kv);
+  const auto memory_of = [&](int64_t i) {
+    return wave.head_memory + static_cast<size_t>(i) * head_bytes_;
+  };
+  const auto bitmap_of = [&](int64_t i) {
+    return reinterpret_cast<uint64_t*>(memory_of(i) + evidence_bytes_);
+  };
+  const auto bins_of = [&](int64_t i) {
+    return reinterpret_cast<uint32_t*>(memory_of(i) + evidence_bytes_ + bitmap_bytes_);
+  };
+  const auto tiles_of = [&](int64_t i) {
+    return reinterpret_cast<int64_t*>(memory_of(i) + evidence_bytes_ + bitmap_bytes_ +
+                                      histogram_bytes_);
+  };
+  const auto is_dense = [&](int64_t i) {
+    return wave.plans[static_cast<size_t>(i)].resolved.params.pattern == Pattern::dense;
+  };
+  std::array<float, 64> lambda{};
+  std::array<bool, 64> again{};
+
+#pragma omp parallel num_threads(threads_)
+  {
+    std::byte* own =
+        wave.thread_memory + static_cast<size_t>(omp_get_thread_num()) * thread_bytes_;
+    auto* e = reinterpret_cast<float*>(own);
+    EstimatorMemory memory;
+    memory.scratch = reinterpret_cast<float*>(own + estimate_bytes_);
+    memory.kernel_scratch = own + estimate_bytes_ + scratch_bytes_;
+
+    const auto estimate_group = [&](int64_t unit) {
+      const int64_t i = unit / groups;
+      const int64_t begin = (unit % groups) * kEstimateGroup;
+      const int64_t end = std::min(blocks, begin + kEstimateGroup);
+      const auto at = static_cast<size_t>(i);
+      const HeadPlan& plan = wave.plans[at];
+      memory.evidence = reinterpret_cast<float*>(memory_of(i));
+      plan.estimator->rows(wave.heads[at], *backend_, memory, begin, end, e, shape_.n_kv);
+      for (int64_t m = begin; m < end; ++m) {
+        const float* row = e + (m - begin) * shape_.n_kv;
+        const int64_t keys = call.keys_end(m);
+        const int64_t selected = select_keys(row, keys, lambda[at], bitmap_of(i) + m * words);
+        tiles_of(i)[m] = tiles_for(selected);
+        if (plan.tile_cap >= 0) count_bins(row, keys, bins_of(i) + m * kHistogramBins);
+      }
+    };
+
+#pragma omp for schedule(dynamic)
+    for (int64_t i = 0; i < count; ++i) {
+      const auto at = static_cast<size_t>(i);
+      const HeadPlan& plan = wave.plans[at];
+      lambda[at] = plan.resolved.spend_share ? HUGE_VALF : plan.resolved.lambda;
+      memory.evidence = reinterpret_cast<float*>(memory_of(i));
+      plan.estimator->prepare(wave.heads[at], *backend_, memory);
+    }
+#pragma omp for schedule(dynamic)
+    for (int64_t unit = 0; unit < count * groups; ++unit)
+      if (!is_dense(unit / groups)) estimate_group(unit);
+
+    // A head over its share, or without a threshold, takes the one its histogram gives.
+#pragma omp for schedule(dynamic)
+    for (int64_t i = 0; i < count; ++i) {
+      const auto at = static_cast<size_t>(i);
+      const HeadPlan& plan = wave.plans[at];
+      again[at] = false;
+      if (plan.tile_cap < 0) continue;
+      int64_t total = 0;
+      for (int64_t m = 0; m < blocks; ++m) total += tiles_of(i)[m];
+      again[at] = plan.resolved.spend_share || total > plan.tile_cap;
+      if (again[at])
+        lambda[at] = lambda_for_tiles(
+            {bins_of(i), static_cast<size_t>(blocks) * kHistogramBins}, plan.tile_cap);
+    }
+#pragma omp for schedule(dynamic)
+    for (int64_t unit = 0; unit < count * groups; ++unit)
+      if (again[static_cast<size_t>(unit / groups)]) estimate_group(unit);
+
+      // Longest rows first; heads of a KV group back to back on a row block.
+#pragma omp for schedule(dynamic)
+    for (int64_t unit = 0; unit < count * blocks; ++unit) {
+      const int64_t m = blocks - 1 - unit / count;
+      const int64_t i = unit % count;
+      const kernels::AttentionHead& head = wave.heads[static_cast<size_t>(i)];
+      const int64_t row = head.first_row(m);
+      const uint64_t* keys = is_dense(i) ? nullptr : bitmap_of(i) + m * words;
+      float* lse = wave.lse.data == nullptr
+                       ? nullptr
+                       : wave.lse.data + i * wave.lse.stride[0] + row * wave.lse.stride[1];
+      tiles_of(i)[m] =
+          backend_->attend(head, m, keys, wave.o.data + i * wave.o.stride[0] + row * wave.o.stride[1],
+                           wave.o.stride[1], lse, memory.kernel_scratch);
+    }
+  }
+  for (int64_t i = 0; i < count && !wave.stats.empty(); ++i) {
+    const auto at = static_cast<size_t>(i);
+    HeadStats& stats = wave.stats[at];
+    stats = {};
+    for (int64_t m = 0; m < blocks; ++m) stats.tiles += tiles_of(i)[m];
+    stats.capped = again[at] && !wave.plans[at].resolved.spend_share;
+    stats.estimate_flops = wave.plans[at].estimator->flops(call) * (again[at] ? 2 : 1);
+    stats.share = cost_share(call, stats.tiles, stats.estimate_flops);
+  }
+}
+
+}  // namespace mi::runtime

@@ -1,0 +1,91 @@
+// A head-config made ready for one shape of call. Planning validates and sizes everything;
+// running a layer allocates nothing and cannot fail on anything but wrong views.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/tensor_view.h"
+#include "libruntime/config.h"
+#include "libruntime/resolve.h"
+#include "libruntime/select.h"
+
+namespace mi::runtime {
+
+struct PlanShape {
+  int64_t n_q = 0;    // query tokens of this call
+  int64_t n_kv = 0;   // keys so far, n_kv >= n_q; row i attends keys j <= i + n_kv - n_q
+  int heads = 0;
+  int kv_heads = 0;   // divides heads
+  int head_dim = 0;
+  float scale = 0;    // 0: 1/sqrt(head_dim)
+  float softcap = 0;  // 0: none
+};
+
+// What a run executed for one head.
+struct HeadStats {
+  int64_t tiles = 0;          // of 64 x 64 scores
+  double estimate_flops = 0;
+  double share = 0;           // of dense attention
+  bool capped = false;        // the config's share bound this prompt
+};
+
+class Plan {
+ public:
+  // threads 0: as many as OpenMP gives. Errors: unsupported shape, a config of another model.
+  [[nodiscard]] static Result<Plan> make(const HeadConfig& config, const PlanShape& shape,
+                                         const kernels::Backend& backend, int threads = 0);
+
+  // 64-byte aligned memory that run() needs; the same for every layer.
+  [[nodiscard]] size_t workspace_bytes() const { return workspace_bytes_; }
+  // Things the caller should know once, such as a length outside the calibrated range.
+  [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
+  [[nodiscard]] int layers() const { return static_cast<int>(layers_.size()); }
+
+  // q, o [heads, n_q, head_dim]; k, v [kv_heads, n_kv, head_dim]; any strides with a contiguous
+  // innermost dimension. lse [heads, n_q] and stats [heads] may be empty.
+  [[nodiscard]] Status run(int layer, TensorView<const float, 3> q, TensorView<const float, 3> k,
+                           TensorView<const float, 3> v, TensorView<float, 3> o,
+                           TensorView<float, 2> lse, void* workspace,
+                           std::span<HeadStats> stats) const;
+
+ private:
+  struct HeadPlan {
+    ResolvedHead resolved;
+    std::unique_ptr<const Estimator> estimator;
+    int64_t tile_cap = -1;  // -1: none
+  };
+  struct Wave;
+
+  Status check_views(int layer, const TensorView<const float, 3>& q,
+                     const TensorView<const float, 3>& k, const TensorView<const float, 3>& v,
+                     const TensorView<float, 3>& o) const;
+  void size_workspace();
+  void run_wave(const Wave& wave) const;
+
+  PlanShape shape_;
+  const kernels::Backend* backend_ = nullptr;
+  int threads_ = 1;
+  std::vector<std::vector<HeadPlan>> layers_;
+  std::vector<std::string> notes_;
+
+  // Workspace: per head of a wave evidence, bitmap and histogram; per thread estimates and scratch.
+  int wave_heads_ = 1;
+  size_t evidence_bytes_ = 0;
+  size_t bitmap_bytes_ = 0;
+  size_t histogram_bytes_ = 0;
+  size_t tiles_bytes_ = 0;
+  size_t head_bytes_ = 0;
+  size_t estimate_bytes_ = 0;
+  size_t scratch_bytes_ = 0;
+  size_t kernel_scratch_bytes_ = 0;
+  size_t thread_bytes_ = 0;
+  size_t workspace_bytes_ = 0;
+};
+
+}  // namespace mi::runtime

@@ -1,0 +1,70 @@
+#include "libruntime/select.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace mi::runtime {
+namespace {
+
+// Exponent and the three highest bits of the mantissa order positive floats into bins.
+constexpr int kShift = 20;
+constexpr int kFirst = (127 - 32) * 8;
+
+int bin_of(float e) {
+  return std::clamp(static_cast<int>(std::bit_cast<uint32_t>(e) >> kShift) - kFirst, 0,
+                    kHistogramBins - 1);
+}
+float lower_edge(int bin) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bin + kFirst) << kShift);
+}
+
+}  // namespace
+
+int64_t select_keys(const float* e, int64_t keys, float lambda, uint64_t* words) {
+  int64_t selected = 0;
+  for (int64_t begin = 0; begin < keys; begin += 64) {
+    const int64_t count = std::min<int64_t>(64, keys - begin);
+    uint64_t word = 0;
+    for (int64_t j = 0; j < count; ++j)
+      word |= static_cast<uint64_t>(e[begin + j] > lambda ? 1 : 0) << j;
+    words[begin / 64] = word;
+    selected += std::popcount(word);
+  }
+  return selected;
+}
+
+void count_bins(const float* e, int64_t keys, uint32_t* bins) {
+  std::fill(bins, bins + kHistogramBins, 0U);
+  for (int64_t j = 0; j < keys; ++j) ++bins[bin_of(e[j])];
+}
+
+float lambda_for_tiles(std::span<const uint32_t> bins, int64_t tiles) {
+  const size_t blocks = bins.size() / kHistogramBins;
+  const auto cost_from = [&](int lowest) {
+    int64_t total = 0;
+    for (size_t m = 0; m < blocks; ++m) {
+      int64_t keys = 0;
+      for (int bin = lowest; bin < kHistogramBins; ++bin)
+        keys += bins[m * kHistogramBins + static_cast<size_t>(bin)];
+      total += tiles_for(keys);
+    }
+    return total;
+  };
+  // Cost falls as the lowest kept bin rises; the last bin (forced keys) is always kept.
+  int low = 0;
+  int high = kHistogramBins - 1;
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    if (cost_from(middle) <= tiles) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  return low == 0 ? -1.0f : std::nextafter(lower_edge(low), 0.0f);
+}
+
+}  // namespace mi::runtime
