@@ -1,0 +1,330 @@
+#include "libsearch/search/score.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <map>
+#include <span>
+
+#include <Eigen/Core>
+#include <omp.h>
+
+#include "libruntime/cost.h"
+#include "libsearch/search/levels.h"
+
+namespace mi::search {
+namespace {
+
+using kernels::kRowBlock;
+using runtime::kEstimateGroup;
+
+// Output error is scored on about this many row blocks of a sample, evenly spread, and on the
+// last one: a pass of P V for every family there, so that all families together cost about one
+// dense attention at 8192 tokens.
+constexpr int64_t kErrorBlocks = 16;
+
+kernels::AttentionHead head_view(const LayerAttention& layer, int head, int group) {
+  const int g = head / group;
+  return {.q = layer.q.data + head * layer.q.stride[0],
+          .k = layer.k.data + g * layer.k.stride[0],
+          .v = layer.v.data + g * layer.v.stride[0],
+          .q_stride = layer.q.stride[1],
+          .k_stride = layer.k.stride[1],
+          .v_stride = layer.v.stride[1],
+          .n_q = layer.q.extent[1],
+          .n_kv = layer.k.extent[1],
+          .head_dim = static_cast<int>(layer.q.extent[2]),
+          .scale = layer.scale,
+          .softcap = layer.softcap};
+}
+
+// W_O^h as a Gram matrix: ||x W||^2 = x gram x^T for W = wo[:, head] transposed.
+std::vector<float> gram_of(const LayerAttention& layer, int head, int head_dim) {
+  using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  std::vector<float> gram(static_cast<size_t>(head_dim * head_dim));
+  Eigen::Map<Matrix> out(gram.data(), head_dim, head_dim);
+  if (layer.wo.data == nullptr) {
+    out.setIdentity();
+    return gram;
+  }
+  const Eigen::Map<const Matrix, 0, Eigen::OuterStride<>> wo(
+      layer.wo.data + static_cast<int64_t>(head) * head_dim, layer.wo.extent[0], head_dim,
+      Eigen::OuterStride<>(layer.wo.stride[0]));
+  out.noalias() = wo.transpose() * wo;
+  return gram;
+}
+
+double squared_norm(const float* x, int64_t size) {
+  double sum = 0;
+  for (int64_t i = 0; i < size; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return sum;
+}
+
+}  // namespace
+
+// Sums over row blocks of one head, for every candidate; added up in block order by one thread.
+struct LayerScorer::HeadSums {
+  std::vector<double> recall, square, error, uniform, tiles;  // [candidates - 1]
+  std::vector<float> block_recall;                            // [row_blocks, candidates - 1]
+  std::vector<float> last;                                    // [candidates - 1]
+  // The oracle's mass and keys in falling order of true column mass, summed over row blocks by
+  // density bin (eight per octave).
+  std::map<int, std::pair<double, int64_t>> oracle;
+  double error_rows = 0;
+
+  void reset(size_t count, int64_t blocks) {
+    for (auto* values : {&recall, &square, &error, &uniform, &tiles}) values->assign(count, 0);
+    block_recall.assign(count * static_cast<size_t>(blocks), 0);
+    last.assign(count, 0);
+    oracle.clear();
+    error_rows = 0;
+  }
+};
+
+struct LayerScorer::ThreadMemory {
+  AlignedBuffer<float> estimates;  // [64, tokens]
+  AlignedBuffer<float> scratch;    // of estimators
+  AlignedBuffer<char> kernel_scratch;
+  AlignedBuffer<uint8_t> level;    // [families, 64, tokens]
+  AlignedBuffer<float> mass;       // [candidates - 1, 64]
+  AlignedBuffer<float> error;
+  AlignedBuffer<float> column_mass;  // [tokens]
+  std::vector<kernels::LevelFamily> families;
+  std::vector<int64_t> level_keys;
+};
+
+struct LayerScorer::Data {
+  std::vector<std::unique_ptr<const runtime::Estimator>> estimators;
+  std::vector<LevelTable> tables;
+  std::vector<size_t> evidence_at;     // offset of each family in a head's evidence
+  size_t evidence_floats = 0;
+  AlignedBuffer<float> evidence;       // [heads, evidence_floats]
+  std::vector<ThreadMemory> threads;
+  std::vector<HeadSums> sums;          // [heads, groups]
+  std::vector<double> inverse_norm;    // [tokens] 1 / ||residual||^2
+  size_t scored = 0;                   // candidates without dense
+};
+
+LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
+                         const kernels::Backend& backend)
+    : space_(space), shape_(shape), backend_(backend), data_(std::make_unique<Data>()) {
+  const runtime::CallShape call{shape.tokens, shape.tokens, shape.head_dim};
+  size_t scratch = 0;
+  int wide = shape.head_dim;
+  for (const Family& family : space.families) {
+    runtime::EstimatorParams params = family.params;
+    params.last = shape.last;
+    const auto& estimator = data_->estimators.emplace_back(runtime::make_estimator(params));
+    scratch = std::max(scratch, estimator->scratch_floats(call));
+    wide = std::max(wide, estimator->probability_dim(call));
+    data_->evidence_at.push_back(data_->evidence_floats);
+    data_->evidence_floats += (estimator->evidence_floats(call) + 15) / 16 * 16;
+    std::vector<float> thresholds;
+    for (size_t c = 0; c < family.values.size(); ++c) thresholds.push_back(family.lambda(c));
+    data_->tables.emplace_back(std::move(thresholds));
+  }
+  data_->scored = space.candidates() - 1;
+  data_->evidence.resize(data_->evidence_floats * static_cast<size_t>(shape.heads));
+  const int64_t blocks = call.row_blocks();
+  const auto group = static_cast<size_t>(std::min(blocks, kEstimateGroup));
+  const auto tokens = static_cast<size_t>(shape.tokens);
+  data_->threads.resize(static_cast<size_t>(shape.threads));
+  for (ThreadMemory& memory : data_->threads) {
+    memory.estimates.resize(group * tokens);
+    memory.scratch.resize(scratch);
+    memory.kernel_scratch.resize(std::max(backend.scratch_bytes(shape.head_dim, shape.tokens),
+                                          backend.scratch_bytes(wide, kRowBlock)));
+    memory.level.resize(space.families.size() * group * tokens);
+    memory.mass.resize(data_->scored * kRowBlock);
+    memory.error.resize(data_->scored * kRowBlock);
+    memory.column_mass.resize(tokens);
+  }
+  data_->sums.resize(static_cast<size_t>(shape.heads));
+  data_->inverse_norm.resize(tokens);
+}
+
+LayerScorer::~LayerScorer() = default;
+
+std::vector<std::vector<CandidateScore>> LayerScorer::score(const LayerAttention& layer) {
+  const int group = shape_.heads / shape_.kv_heads;
+  const runtime::CallShape call{shape_.tokens, shape_.tokens, shape_.head_dim};
+  const int64_t blocks = call.row_blocks();
+  const auto families = static_cast<int>(space_.families.size());
+  std::vector<std::vector<float>> grams;
+  for (int h = 0; h < shape_.heads; ++h) grams.push_back(gram_of(layer, h, shape_.head_dim));
+  if (layer.residual.data != nullptr)
+    for (int64_t i = 0; i < shape_.tokens; ++i)
+      data_->inverse_norm[static_cast<size_t>(i)] =
+          1 / std::max(1e-30, squared_norm(layer.residual.data + i * layer.residual.stride[0],
+                                           layer.residual.extent[1]));
+  std::vector<std::vector<CandidateScore>> scores(static_cast<size_t>(shape_.heads));
+#pragma omp parallel num_threads(shape_.threads)
+  {
+    ThreadMemory& memory = data_->threads[static_cast<size_t>(omp_get_thread_num())];
+#pragma omp for schedule(dynamic)
+    for (int unit = 0; unit < shape_.heads * families; ++unit) {
+      const auto f = static_cast<size_t>(unit % families);
+      const int h = unit / families;
+      data_->estimators[f]->prepare(
+          head_view(layer, h, group), backend_,
+          {data_->evidence.data() + static_cast<size_t>(h) * data_->evidence_floats +
+               data_->evidence_at[f],
+           memory.scratch.data(), memory.kernel_scratch.data()});
+    }
+#pragma omp for schedule(dynamic)
+    for (int h = 0; h < shape_.heads; ++h) {
+      HeadSums& sums = data_->sums[static_cast<size_t>(h)];
+      sums.reset(data_->scored, blocks);
+      for (int64_t begin = 0; begin < blocks; begin += kEstimateGroup)
+        score_group(layer, h, begin, std::min(blocks, begin + kEstimateGroup),
+                    grams[static_cast<size_t>(h)].data(), memory, sums);
+      scores[static_cast<size_t>(h)].resize(data_->scored + 1);
+      finish(sums, scores[static_cast<size_t>(h)]);
+    }
+  }
+  return scores;
+}
+
+void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t begin, int64_t end,
+                              const float* gram, ThreadMemory& memory, HeadSums& sums) const {
+  const kernels::AttentionHead head = head_view(layer, head_idx, shape_.heads / shape_.kv_heads);
+  const int64_t tokens = shape_.tokens;
+  const int64_t blocks = head.row_blocks();
+  const int64_t stride = std::max<int64_t>(1, blocks / kErrorBlocks);
+  const size_t families = space_.families.size();
+  const auto level_row = [&](size_t f, int64_t m) {
+    return memory.level.data() + (static_cast<int64_t>(f) * kEstimateGroup + m - begin) * tokens;
+  };
+  for (size_t f = 0; f < families; ++f) {
+    data_->estimators[f]->rows(
+        head, backend_,
+        {data_->evidence.data() + static_cast<size_t>(head_idx) * data_->evidence_floats +
+             data_->evidence_at[f],
+         memory.scratch.data(), memory.kernel_scratch.data()},
+        begin, end, memory.estimates.data(), tokens);
+    const LevelTable& table = data_->tables[f];
+    for (int64_t m = begin; m < end; ++m) {
+      const float* e = memory.estimates.data() + (m - begin) * tokens;
+      uint8_t* level = level_row(f, m);
+      for (int64_t j = 0; j < head.keys_end(m); ++j) level[j] = static_cast<uint8_t>(table.level(e[j]));
+    }
+  }
+
+  for (int64_t m = begin; m < end; ++m) {
+    const int rows = head.rows(m);
+    const int64_t first = head.first_row(m);
+    const int64_t keys = head.keys_end(m);
+    const bool last = m == blocks - 1;
+    const bool sampled = last || m % stride == stride / 2;
+    memory.families.clear();
+    size_t at = 0;
+    for (size_t f = 0; f < families; ++f) {
+      memory.families.push_back({level_row(f, m), data_->tables[f].levels(),
+                                 memory.mass.data() + at * kRowBlock,
+                                 memory.error.data() + at * kRowBlock});
+      at += space_.families[f].values.size();
+    }
+    kernels::ScoreBlock block;
+    block.head = head;
+    block.block = m;
+    block.lse = layer.lse.data + head_idx * layer.lse.stride[0] + first;
+    block.column_mass = memory.column_mass.data();
+    block.families = memory.families;
+    const float* output = layer.o.data + head_idx * layer.o.stride[0] + first * layer.o.stride[1];
+    if (sampled) {
+      block.output = output;
+      block.output_stride = layer.o.stride[1];
+      block.gram = gram;
+    }
+    backend_.score(block, memory.kernel_scratch.data());
+
+    // The sampled blocks stand for `stride` each; the last one, if extra, for itself.
+    double weight[kRowBlock] = {};
+    if (sampled) {
+      const double block_weight = m % stride == stride / 2 ? static_cast<double>(stride) : 1.0;
+      for (int r = 0; r < rows; ++r) {
+        weight[r] = block_weight * (layer.residual.data != nullptr
+                                        ? data_->inverse_norm[static_cast<size_t>(first + r)]
+                                        : 1 / std::max(1e-30, squared_norm(output + r * layer.o.stride[1],
+                                                                           shape_.head_dim)));
+      }
+      sums.error_rows += block_weight * rows;
+    }
+    at = 0;
+    for (size_t f = 0; f < families; ++f) {
+      const int levels = data_->tables[f].levels();
+      memory.level_keys.assign(static_cast<size_t>(levels) + 1, 0);
+      const uint8_t* level = level_row(f, m);
+      for (int64_t j = 0; j < keys; ++j) ++memory.level_keys[level[j]];
+      double recall[kRowBlock] = {};
+      int64_t selected = 0;
+      for (int l = 0; l < levels; ++l, ++at) {
+        selected += memory.level_keys[static_cast<size_t>(l)];
+        const float* mass = memory.mass.data() + at * kRowBlock;
+        double sum = 0;
+        double square = 0;
+        for (int r = 0; r < rows; ++r) {
+          recall[r] += static_cast<double>(mass[r]);
+          const double lost = std::max(0.0, 1 - recall[r]);
+          sum += 1 - lost;
+          square += lost * lost;
+        }
+        sums.recall[at] += sum;
+        sums.square[at] += square;
+        sums.tiles[at] += static_cast<double>(runtime::tiles_for(selected));
+        sums.uniform[at] += static_cast<double>(selected) / static_cast<double>(keys) * rows;
+        const auto mean = static_cast<float>(sum / rows);
+        sums.block_recall[static_cast<size_t>(m) * data_->scored + at] = mean;
+        if (last) sums.last[at] = mean;
+        if (!sampled) continue;
+        const float* error = memory.error.data() + at * kRowBlock;
+        for (int r = 0; r < rows; ++r)
+          sums.error[at] += weight[r] * std::max(0.0, static_cast<double>(error[r]));
+      }
+    }
+    for (int64_t j = 0; j < keys; ++j) {
+      const float mass = memory.column_mass[static_cast<size_t>(j)];
+      auto& bin = sums.oracle[-static_cast<int>(std::bit_cast<uint32_t>(mass) >> 20)];
+      bin.first += static_cast<double>(mass);
+      ++bin.second;
+    }
+  }
+}
+
+void LayerScorer::finish(const HeadSums& sums, std::vector<CandidateScore>& scores) const {
+  const runtime::CallShape call{shape_.tokens, shape_.tokens, shape_.head_dim};
+  const auto blocks = static_cast<size_t>(call.row_blocks());
+  const auto rows = static_cast<double>(shape_.tokens);
+  std::vector<float> sorted(blocks);
+  for (size_t c = 0; c < data_->scored; ++c) {
+    CandidateScore& score = scores[c];
+    const CandidateId id = candidate_id(space_, c);
+    score.recall = sums.recall[c] / rows;
+    score.square = sums.square[c] / rows;
+    score.recall_last = static_cast<double>(sums.last[c]);
+    score.error = sums.error_rows > 0 ? sums.error[c] / sums.error_rows : 0;
+    score.uniform_recall = sums.uniform[c] / rows;
+    for (size_t m = 0; m < blocks; ++m) sorted[m] = sums.block_recall[m * data_->scored + c];
+    std::sort(sorted.begin(), sorted.end());
+    score.recall_min = static_cast<double>(sorted.front());
+    score.recall_p05 = static_cast<double>(sorted[(blocks - 1) / 20]);
+    score.share = runtime::cost_share(call, static_cast<int64_t>(sums.tiles[c]),
+                                      data_->estimators[id.family]->flops(call));
+    // The oracle spends the same number of keys on the largest true column masses.
+    double budget = sums.tiles[c] * kernels::kKeyTile;
+    double mass = 0;
+    for (const auto& [bin, content] : sums.oracle) {
+      const double taken = std::min(1.0, budget / static_cast<double>(content.second));
+      mass += taken * content.first;
+      budget -= static_cast<double>(content.second);
+      if (budget <= 0) break;
+    }
+    score.oracle_lost = std::max(0.0, 1 - mass / rows);
+  }
+  CandidateScore& dense = scores.back();
+  dense = {};
+  dense.recall = dense.recall_p05 = dense.recall_min = dense.recall_last = 1;
+  dense.uniform_recall = dense.share = 1;
+}
+
+}  // namespace mi::search

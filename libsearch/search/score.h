@@ -1,0 +1,73 @@
+// Exact recall and output error of every candidate of every head of a layer, in O(tokens) memory:
+// one more pass over q and k with the dense log-sum-exp, no N x N matrix.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/tensor_view.h"
+#include "libsearch/search/candidates.h"
+
+namespace mi::search {
+
+struct CandidateScore {
+  double recall = 0;       // mean over rows of the attention mass kept
+  double square = 0;       // mean over rows of the squared lost mass
+  double recall_p05 = 0;   // 5th percentile over row blocks of their mean recall
+  double recall_min = 0;   // the worst row block
+  double recall_last = 0;  // the last row block, where the answer is written
+  double error = 0;        // mean over sampled rows of ||(o - o~) W_O||^2 / ||residual||^2
+  double share = 0;        // cost as a share of dense
+  double oracle_lost = 0;  // lost mass of the true column mass as estimate at the same cost
+  double uniform_recall = 0;  // recall that uniform attention would have under the same mask
+};
+
+// Attention of one layer as the dense pass computed it.
+struct LayerAttention {
+  TensorView<const float, 3> q;         // [heads, tokens, head_dim]
+  TensorView<const float, 3> k;         // [kv_heads, tokens, head_dim]
+  TensorView<const float, 3> v;         // [kv_heads, tokens, head_dim]
+  TensorView<const float, 3> o;         // [heads, tokens, head_dim]
+  TensorView<const float, 2> lse;       // [heads, tokens]
+  TensorView<const float, 2> residual;  // [tokens, hidden]; data null: error is relative to o
+  TensorView<const float, 2> wo;        // [hidden, heads * head_dim]; data null: identity
+  float scale = 0;
+  float softcap = 0;
+};
+
+struct ScoreShape {
+  int64_t tokens = 0;
+  int heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  int64_t last = 64;  // rows at the end that run dense under every candidate
+  int threads = 1;
+};
+
+// Scores layers of one shape; holds the memory for it. Constructing and scoring throw
+// std::bad_alloc only.
+class LayerScorer {
+ public:
+  LayerScorer(const CandidateSpace& space, const ScoreShape& shape, const kernels::Backend& backend);
+  ~LayerScorer();
+  // [heads][candidates], dense last.
+  [[nodiscard]] std::vector<std::vector<CandidateScore>> score(const LayerAttention& layer);
+
+ private:
+  struct HeadSums;
+  struct ThreadMemory;
+  void score_group(const LayerAttention& layer, int head, int64_t begin, int64_t end,
+                   const float* gram, ThreadMemory& memory, HeadSums& sums) const;
+  void finish(const HeadSums& sums, std::vector<CandidateScore>& scores) const;
+
+  const CandidateSpace& space_;
+  ScoreShape shape_;
+  const kernels::Backend& backend_;
+  struct Data;
+  std::unique_ptr<Data> data_;
+};
+
+}  // namespace mi::search

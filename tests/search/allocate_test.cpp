@@ -1,0 +1,163 @@
+#include "libsearch/search/allocate.h"
+
+#include <cmath>
+
+#include "tests/support.h"
+
+namespace mi::search {
+namespace {
+
+double uniform(std::mt19937_64& engine) { return static_cast<double>(engine() >> 11) * 0x1p-53; }
+
+// Candidates of `families` families with falling loss, plus dense, which costs 1 and loses nothing.
+AllocationProblem random_problem(uint64_t seed, size_t lengths, size_t heads, size_t families,
+                                 size_t levels) {
+  std::mt19937_64 engine(seed);
+  AllocationProblem problem;
+  for (size_t f = 0; f < families; ++f)
+    for (size_t l = 0; l < levels; ++l) problem.families.push_back(f);
+  problem.families.push_back(families);
+  problem.choices.resize(lengths);
+  for (auto& length : problem.choices) {
+    for (size_t h = 0; h < heads; ++h) {
+      auto& choices = length.emplace_back();
+      for (size_t f = 0; f < families; ++f) {
+        double cost = 0.01 + 0.05 * uniform(engine);
+        double loss = uniform(engine);
+        for (size_t l = 0; l < levels; ++l) {
+          choices.push_back({cost, loss, 1 - loss});
+          cost += 0.2 * uniform(engine);
+          loss *= uniform(engine);
+        }
+      }
+      choices.push_back({1, 0, 1});
+    }
+  }
+  return problem;
+}
+
+// Least loss over all assignments of one family per head and any of its candidates per length.
+double brute_force(const AllocationProblem& problem, double limit) {
+  const auto heads = static_cast<double>(problem.heads());
+  double best = INFINITY;
+  std::vector<double> cost(problem.lengths(), 0);
+  const auto place = [&](auto&& self, size_t h, double loss) -> void {
+    for (double c : cost)
+      if (c > limit * heads * (1 + 1e-12)) return;
+    if (h == problem.heads()) {
+      best = std::min(best, loss);
+      return;
+    }
+    const auto pick = [&](auto&& next, size_t t, size_t family, double so_far) -> void {
+      if (t == problem.lengths()) {
+        self(self, h + 1, so_far);
+        return;
+      }
+      for (size_t c = 0; c < problem.families.size(); ++c) {
+        if (problem.families[c] != family) continue;
+        const Choice& choice = problem.choices[t][h][c];
+        cost[t] += choice.cost;
+        next(next, t + 1, family,
+             so_far + choice.loss / static_cast<double>(problem.lengths()));
+        cost[t] -= choice.cost;
+      }
+    };
+    for (size_t family = 0; family <= problem.families.back(); ++family)
+      pick(pick, 0, family, loss);
+  };
+  place(place, 0, 0);
+  return best;
+}
+
+TEST_CASE("global allocation is within its stated gap of the optimum", "[cpu]") {
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
+    const size_t lengths = 1 + seed % 2;
+    const auto problem = random_problem(seed, lengths, 3, 2, lengths == 1 ? 4 : 3);
+    for (const double limit : {0.05, 0.1, 0.2, 0.4, 1.0}) {
+      const auto allocation = allocate_global(problem, limit);
+      const double optimum = brute_force(problem, limit);
+      INFO("seed " << seed << " limit " << limit);
+      if (!allocation) {
+        // With several lengths the search over families is a heuristic; with one it is exact.
+        if (lengths == 1) CHECK(std::isinf(optimum));
+        continue;
+      }
+      for (double cost : allocation->cost) CHECK(cost <= limit + 1e-12);
+      CHECK(allocation->loss >= optimum - 1e-12);
+      CHECK(allocation->loss <= optimum + allocation->gap + 1e-12);
+    }
+  }
+}
+
+TEST_CASE("loss never rises with the limit, and one family serves all lengths", "[cpu]") {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    const auto problem = random_problem(seed, 1 + seed % 3, 12, 4, 6);
+    double previous = INFINITY;
+    for (double limit = 0.02; limit <= 1; limit += 0.01) {
+      const auto allocation = allocate_global(problem, limit);
+      if (!allocation) {
+        CHECK(std::isinf(previous));
+        continue;
+      }
+      CHECK(allocation->loss <= previous + 1e-12);
+      previous = allocation->loss;
+      for (size_t h = 0; h < problem.heads(); ++h)
+        for (size_t t = 1; t < problem.lengths(); ++t)
+          CHECK(problem.families[allocation->chosen[t][h]] ==
+                problem.families[allocation->chosen[0][h]]);
+    }
+    CHECK(allocate_global(problem, 1)->loss == Approx(0).margin(1e-12));  // everything dense
+  }
+}
+
+TEST_CASE("the Pareto curve is the walk that allocation follows", "[cpu]") {
+  const auto problem = random_problem(5, 1, 20, 3, 6);
+  const auto curve = pareto_curve(problem, 0);
+  for (size_t i = 1; i < curve.size(); ++i) {
+    CHECK(curve[i].cost > curve[i - 1].cost);
+    CHECK(curve[i].loss < curve[i - 1].loss);
+  }
+  for (const ParetoPoint& point : curve) {
+    const auto allocation = allocate_global(problem, point.cost + 1e-12);
+    REQUIRE(allocation);
+    CHECK(allocation->loss == Approx(point.loss).margin(1e-9));
+  }
+}
+
+TEST_CASE("a limit below the cheapest assignment names the smallest feasible one", "[cpu]") {
+  const auto problem = random_problem(9, 1, 4, 2, 3);
+  const double smallest = pareto_curve(problem, 0).front().cost;
+  const auto refused = allocate_global(problem, smallest * 0.9);
+  REQUIRE(!refused);
+  CHECK(refused.error().code == Code::invalid_argument);
+  CHECK(refused.error().what.find("smallest feasible") != std::string::npos);
+  CHECK(allocate_global(problem, std::ceil(smallest * 1e5) / 1e5));
+  CHECK(!allocate_per_head(problem, 1e-4));
+}
+
+TEST_CASE("per-head allocation holds the limit in every head", "[cpu]") {
+  const auto problem = random_problem(11, 2, 10, 3, 5);
+  const auto allocation = allocate_per_head(problem, 0.2);
+  REQUIRE(allocation);
+  for (size_t t = 0; t < 2; ++t)
+    for (size_t h = 0; h < 10; ++h)
+      CHECK(problem.choices[t][h][allocation->chosen[t][h]].cost <= 0.2);
+  const auto global = allocate_global(problem, 0.2);
+  REQUIRE(global);
+  CHECK(global->loss <= allocation->loss + global->gap);
+}
+
+TEST_CASE("min-recall allocation is the cheapest that keeps the recall", "[cpu]") {
+  const auto problem = random_problem(13, 1, 10, 3, 5);
+  const auto allocation = allocate_min_recall(problem, 0.9);
+  for (size_t h = 0; h < 10; ++h) {
+    const auto& choices = problem.choices[0][h];
+    const Choice& chosen = choices[allocation.chosen[0][h]];
+    CHECK(chosen.recall_p05 >= 0.9);
+    for (const Choice& other : choices)
+      if (other.recall_p05 >= 0.9) CHECK(chosen.cost <= other.cost);
+  }
+}
+
+}  // namespace
+}  // namespace mi::search
