@@ -56,6 +56,8 @@ class Model {
 
   [[nodiscard]] virtual const ModelSpec& spec() const = 0;
   [[nodiscard]] virtual const Tokenizer* tokenizer() const = 0;  // null when the model has none
+  // Why tokenizer() is null: none in the files, or one of an unsupported kind (named).
+  [[nodiscard]] virtual Status tokenizer_status() const { return {}; }
 
   // One forward pass with one layer's weights and activations resident. Returns the final hidden
   // states after the last norm, [tokens, hidden]. The same bits for any number of threads.

@@ -1,0 +1,91 @@
+// Byte-level BPE: a word's bytes become symbols, then the adjacent pair that was merged earliest
+// in training is merged first, leftmost on ties.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "kernels/status.h"
+
+namespace mi::search {
+
+// What a tokenizer file says, written in the alphabet of byte_level.h.
+struct BpeTables {
+  std::vector<std::string> tokens;                          // by id; unused ids are empty
+  std::vector<std::pair<std::string, std::string>> merges;  // by rank
+  bool ignore_merges = false;  // a word that is a token becomes that token
+  int32_t unknown = -1;        // id of a byte without token; -1: such bytes are dropped
+};
+
+// (left, right) -> (rank, merged). Open addressing with linear probing: one cache line per look-up
+// where unordered_map takes three.
+class MergeTable {
+ public:
+  struct Merge {
+    int32_t rank = -1;  // -1: no such merge
+    int32_t id = -1;
+  };
+  void reserve(size_t merges);
+  [[nodiscard]] bool insert(int32_t left, int32_t right, Merge merge);  // false: was there
+  [[nodiscard]] Merge find(int32_t left, int32_t right) const;
+
+ private:
+  struct Slot {
+    uint64_t key = kEmpty;
+    Merge merge;
+  };
+  static constexpr uint64_t kEmpty = ~uint64_t{0};
+  [[nodiscard]] size_t slot_of(uint64_t key) const;
+  std::vector<Slot> slots_;
+  int shift_ = 63;
+};
+
+class Bpe {
+ public:
+  [[nodiscard]] static Result<Bpe> build(const BpeTables& tables, const std::string& file);
+  Bpe(Bpe&&) = default;
+  Bpe& operator=(Bpe&&) = default;
+  Bpe(const Bpe&) = delete;  // words_ points into bytes_
+  Bpe& operator=(const Bpe&) = delete;
+
+  struct Symbol {
+    int32_t id = 0;
+    int32_t previous = -1;
+    int32_t next = -1;
+    bool gone = false;  // merged into its left neighbour
+  };
+  struct Candidate {
+    int32_t rank = 0;
+    int32_t position = 0;  // of the left symbol
+    int32_t id = 0;        // of the merged symbol
+  };
+  struct Scratch {
+    std::vector<Symbol> symbols;
+    std::vector<Candidate> heap;
+  };
+  // Appends the ids of one word, at most 2^31 - 1 bytes, in O(n log n).
+  void encode_word(std::string_view word, Scratch& scratch, std::vector<int32_t>& ids) const;
+
+  [[nodiscard]] int vocab() const { return static_cast<int>(bytes_.size()); }
+  // The bytes of a token; empty for unused ids.
+  [[nodiscard]] const std::string& bytes(int32_t id) const {
+    return bytes_[static_cast<size_t>(id)];
+  }
+
+ private:
+  Bpe() = default;
+  void merge_symbols(Scratch& scratch) const;
+
+  std::vector<std::string> bytes_;
+  std::array<int32_t, 256> byte_ids_{};
+  MergeTable merges_;
+  bool ignore_merges_ = false;
+  std::unordered_map<std::string_view, int32_t> words_;
+};
+
+}  // namespace mi::search

@@ -1,0 +1,37 @@
+// The forward pass of a decoder-only model, one layer's weights at a time.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "kernels/status.h"
+#include "libsearch/model/families/family.h"
+#include "libsearch/model/model.h"
+
+namespace mi::search {
+
+class Decoder {
+ public:
+  // spec and the tensors that weights points to must outlive it. Creates oneDNN primitives.
+  Decoder(const ModelSpec& spec, DecoderWeights weights, std::string file);
+  ~Decoder();
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
+
+  // As Model's; may throw std::bad_alloc and dnnl::error.
+  [[nodiscard]] Result<Tensor<float, 2>> forward(std::span<const int32_t> ids,
+                                                 const AttentionFn& attention,
+                                                 const LayerProgressFn& progress) const;
+  [[nodiscard]] Status logits(TensorView<const float, 2> hidden, TensorView<float, 2> out) const;
+
+ private:
+  struct Shapes;
+  class Pass;
+  const ModelSpec& spec_;
+  DecoderWeights weights_;
+  std::string file_;
+  std::unique_ptr<const Shapes> shapes_;
+};
+
+}  // namespace mi::search

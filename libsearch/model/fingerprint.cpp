@@ -1,0 +1,45 @@
+#include "libsearch/model/fingerprint.h"
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include <fmt/format.h>
+#include <openssl/evp.h>
+
+namespace mi::search {
+
+Result<std::string> fingerprint(const ModelSpec& spec, const TensorTable& tensors) {
+  constexpr size_t kSampleBytes = 4096;
+  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> digest(EVP_MD_CTX_new(),
+                                                                       &EVP_MD_CTX_free);
+  bool good = digest && EVP_DigestInit_ex(digest.get(), EVP_sha256(), nullptr) == 1;
+  const auto update = [&](const void* data, size_t bytes) {
+    good = good && EVP_DigestUpdate(digest.get(), data, bytes) == 1;
+  };
+  const std::string description = fmt::format(
+      "mi.fingerprint 1\narchitecture {}\nlayers {}\nheads {}\nkv_heads {}\nhead_dim {}\n"
+      "hidden {}\nffn {}\nvocab {}\ncontext {}\nrope_theta {}\nrms_eps {}\ntied {}\n",
+      spec.architecture, spec.layers, spec.heads, spec.kv_heads, spec.head_dim, spec.hidden,
+      spec.ffn, spec.vocab, spec.context, spec.rope_theta, spec.rms_eps, spec.tied_embeddings);
+  update(description.data(), description.size());
+  std::vector<const WeightTensor*> sorted;
+  for (const WeightTensor& tensor : tensors.tensors()) sorted.push_back(&tensor);
+  std::sort(sorted.begin(), sorted.end(),
+            [](const WeightTensor* a, const WeightTensor* b) { return a->name < b->name; });
+  for (const WeightTensor* tensor : sorted) {
+    const std::string line =
+        fmt::format("{} {} {}\n", tensor->name, to_string(tensor->type), shape_text(tensor->shape));
+    update(line.data(), line.size());
+    update(tensor->data.data(), std::min(kSampleBytes, tensor->data.size()));
+  }
+  unsigned char bytes[EVP_MAX_MD_SIZE];
+  unsigned length = 0;
+  good = good && EVP_DigestFinal_ex(digest.get(), bytes, &length) == 1;
+  if (!good) return fail(Code::internal, "SHA-256 is not available in this OpenSSL");
+  std::string text = "sha256:";
+  for (unsigned i = 0; i < length; ++i) text += fmt::format("{:02x}", bytes[i]);
+  return text;
+}
+
+}  // namespace mi::search

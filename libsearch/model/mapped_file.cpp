@@ -1,0 +1,57 @@
+#include "libsearch/model/mapped_file.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+namespace mi::search {
+namespace {
+
+struct Descriptor {
+  int fd = -1;
+  ~Descriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+Failure io_error(const std::filesystem::path& path, int error) {
+  return fail(Code::io, fmt::format("{}: {}", path.string(), std::strerror(error)));
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::filesystem::path& path) {
+  // O_NONBLOCK: opening a FIFO by mistake must be refused below, not wait for a writer.
+  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  if (file.fd < 0) return io_error(path, errno);
+  struct stat info {};
+  if (::fstat(file.fd, &info) != 0) return io_error(path, errno);
+  if (!S_ISREG(info.st_mode)) {
+    return fail(Code::io, fmt::format("{}: not a regular file", path.string()));
+  }
+  std::shared_ptr<MappedFile> mapped(new MappedFile);
+  const auto size = static_cast<size_t>(info.st_size);
+  if (size > 0) {
+    void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.fd, 0);
+    if (address == MAP_FAILED) return io_error(path, errno);
+    mapped->bytes_ = {static_cast<const uint8_t*>(address), size};
+  }
+  return std::shared_ptr<const MappedFile>(std::move(mapped));
+}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<uint8_t*>(bytes_.data()), bytes_.size());
+}
+
+Result<std::string> read_text_file(const std::filesystem::path& path) {
+  MI_TRY(const auto file, MappedFile::open(path));
+  return std::string(file->bytes().begin(), file->bytes().end());
+}
+
+}  // namespace mi::search

@@ -1,0 +1,38 @@
+#include "libsearch/model/spec_check.h"
+
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "kernels/attention.h"
+
+namespace mi::search {
+
+Status check_spec(const ModelSpec& spec, const std::string& file) {
+  const auto wrong = [&](Code code, std::string_view what) {
+    return fail(code, fmt::format("{}: {}", file, what));
+  };
+  if (spec.heads % spec.kv_heads != 0) {
+    return wrong(Code::schema, fmt::format("heads: got {}, expected a multiple of {} KV heads",
+                                           spec.heads, spec.kv_heads));
+  }
+  if (spec.head_dim % 2 != 0 || spec.head_dim > kernels::kMaxHeadDim) {
+    return wrong(Code::unsupported, fmt::format("head_dim: got {}, supported: even, up to {}",
+                                                spec.head_dim, kernels::kMaxHeadDim));
+  }
+  if (int64_t{spec.heads} * spec.head_dim > kMaxWidth) {
+    return wrong(Code::schema, fmt::format("heads * head_dim: got {} * {}, expected at most {}",
+                                           spec.heads, spec.head_dim, kMaxWidth));
+  }
+  if (!(std::isfinite(spec.rope_theta) && spec.rope_theta > 1)) {
+    return wrong(Code::schema,
+                 fmt::format("rope_theta: got {}, expected a number above 1", spec.rope_theta));
+  }
+  if (!(spec.rms_eps >= 0 && spec.rms_eps < 1)) {
+    return wrong(Code::schema,
+                 fmt::format("rms_norm_eps: got {}, expected from 0 to 1", spec.rms_eps));
+  }
+  return {};
+}
+
+}  // namespace mi::search

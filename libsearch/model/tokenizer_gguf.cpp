@@ -1,0 +1,109 @@
+// The tokenizer inside a GGUF file: tokens, types and merges as metadata, the pre-tokenizer by
+// name only.
+#include <array>
+
+#include <fmt/format.h>
+
+#include "libsearch/model/bpe_tokenizer.h"
+
+namespace mi::search {
+namespace {
+
+// tokenizer.ggml.token_type
+constexpr int64_t kNormal = 1;
+constexpr int64_t kUserDefined = 4;
+constexpr int64_t kControl = 3;
+constexpr int64_t kByte = 6;  // the greatest that is defined
+
+// What a name in tokenizer.ggml.pre stands for: the expressions that cut the text, in order, as
+// the tokenizer.json of the model that the name comes from has them.
+struct NamedPreTokenizer {
+  std::string_view name;
+  std::string_view first;  // may be empty
+  std::string_view second;
+  bool ignore_merges = false;
+};
+
+constexpr std::string_view kLlama3Words =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kQwen2Words =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+constexpr std::array kPreTokenizers = {
+    NamedPreTokenizer{"gpt-2", "", kGpt2Words},
+    NamedPreTokenizer{"smollm", R"(\p{N})", kGpt2Words},  // every digit for itself
+    NamedPreTokenizer{"llama-bpe", "", kLlama3Words, true},
+    NamedPreTokenizer{"qwen2", "", kQwen2Words},
+};
+
+Status set_pre_tokenizer(const GgufFile& file, TokenizerParts& parts) {
+  MI_TRY(const auto name, file.string("tokenizer.ggml.pre"));
+  std::string supported;
+  for (const NamedPreTokenizer& known : kPreTokenizers) {
+    supported += (supported.empty() ? "" : ", ") + std::string(known.name);
+    if (known.name != name) continue;
+    for (const std::string_view pattern : {known.first, known.second}) {
+      if (pattern.empty()) continue;
+      MI_TRY(Regex regex, Regex::compile(pattern));
+      parts.pre_tokenizer.add({std::move(regex)});
+    }
+    parts.tables.ignore_merges = known.ignore_merges;
+    parts.nfc = known.name == "qwen2";
+    return {};
+  }
+  return fail(Code::unsupported, fmt::format("{}: metadata tokenizer.ggml.pre: got {}, supported: "
+                                             "{}",
+                                             file.file_name(), name, supported));
+}
+
+Status set_tokens(const GgufFile& file, TokenizerParts& parts) {
+  MI_TRY(const auto tokens, file.strings("tokenizer.ggml.tokens"));
+  MI_TRY(const auto types, file.integers("tokenizer.ggml.token_type"));
+  if (types.size() != tokens.size()) {
+    return fail(Code::schema, fmt::format("{}: got {} token types for {} tokens", file.file_name(),
+                                          types.size(), tokens.size()));
+  }
+  for (size_t id = 0; id < tokens.size(); ++id) {
+    if (types[id] < kNormal || types[id] > kByte) {
+      return fail(Code::schema, fmt::format("{}: token {}: got type {}, expected {} to {}",
+                                            file.file_name(), id, types[id], kNormal, kByte));
+    }
+    parts.tables.tokens.emplace_back(tokens[id]);
+    if (types[id] == kControl || types[id] == kUserDefined) {
+      parts.added.push_back({std::string(tokens[id]), static_cast<int32_t>(id), false});
+    }
+  }
+  return {};
+}
+
+Status set_merges(const GgufFile& file, TokenizerParts& parts) {
+  MI_TRY(const auto merges, file.strings("tokenizer.ggml.merges"));
+  for (const std::string_view merge : merges) {
+    const size_t space = merge.find(' ');
+    if (space == std::string_view::npos || space == 0 || space + 1 == merge.size()) {
+      return fail(Code::schema, fmt::format("{}: tokenizer.ggml.merges: got \"{}\", expected two "
+                                            "tokens",
+                                            file.file_name(), merge));
+    }
+    parts.tables.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Tokenizer>> read_gguf_tokenizer(const GgufFile& file) {
+  MI_TRY(const auto model, file.string("tokenizer.ggml.model"));
+  if (model != "gpt2") {
+    return fail(Code::unsupported, fmt::format("{}: metadata tokenizer.ggml.model: got {}, "
+                                               "supported: gpt2",
+                                               file.file_name(), model));
+  }
+  TokenizerParts parts;
+  MI_CHECK(set_pre_tokenizer(file, parts));
+  MI_CHECK(set_tokens(file, parts));
+  MI_CHECK(set_merges(file, parts));
+  return make_bpe_tokenizer(std::move(parts), file.file_name());
+}
+
+}  // namespace mi::search

@@ -1,0 +1,57 @@
+#include "libsearch/model/utf8.h"
+
+#include <cstdlib>
+#include <memory>
+
+#include <fmt/format.h>
+#include <utf8proc.h>
+
+namespace mi::search {
+
+std::optional<size_t> find_invalid_utf8(std::string_view text) {
+  const auto* bytes = reinterpret_cast<const utf8proc_uint8_t*>(text.data());
+  size_t at = 0;
+  while (at < text.size()) {
+    if (bytes[at] < 0x80) {
+      ++at;
+      continue;
+    }
+    utf8proc_int32_t code_point = 0;
+    const auto length =
+        utf8proc_iterate(bytes + at, static_cast<utf8proc_ssize_t>(text.size() - at), &code_point);
+    if (length < 1) return at;
+    at += static_cast<size_t>(length);
+  }
+  return std::nullopt;
+}
+
+char32_t next_code_point(std::string_view text, size_t& at) {
+  utf8proc_int32_t code_point = 0;
+  const auto length =
+      utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()) + at,
+                       static_cast<utf8proc_ssize_t>(text.size() - at), &code_point);
+  at += length < 1 ? 1 : static_cast<size_t>(length);
+  return static_cast<char32_t>(code_point);
+}
+
+void append_utf8(std::string& text, char32_t code_point) {
+  utf8proc_uint8_t buffer[4];
+  const auto length = utf8proc_encode_char(static_cast<utf8proc_int32_t>(code_point), buffer);
+  text.append(reinterpret_cast<const char*>(buffer), static_cast<size_t>(length));
+}
+
+Status to_nfc(std::string_view text, std::string& out) {
+  utf8proc_uint8_t* composed = nullptr;
+  const auto length =
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                   static_cast<utf8proc_ssize_t>(text.size()), &composed,
+                   static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(composed, &std::free);
+  if (length < 0) {
+    return fail(Code::invalid_argument, fmt::format("NFC: {}", utf8proc_errmsg(length)));
+  }
+  out.assign(reinterpret_cast<const char*>(composed), static_cast<size_t>(length));
+  return {};
+}
+
+}  // namespace mi::search
