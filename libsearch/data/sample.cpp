@@ -42,7 +42,7 @@ std::string digest(std::span<const int32_t> ids) {
 std::string source_of(const SampleSpec& spec, uint64_t seed) {
   std::string source = spec.kind;
   if (spec.kind != "text") source += fmt::format(" seed {}", seed);
-  if (!spec.texts.empty()) source += " " + names_of(spec);
+  if (!spec.texts.empty()) source += fmt::format(" {}", names_of(spec));
   if (spec.start != 0) source += fmt::format(" from token {}", spec.start);
   if (spec.part_begin > 0 || spec.part_end < 1)
     source += fmt::format(" part {:.3g} to {:.3g}", spec.part_begin, spec.part_end);
