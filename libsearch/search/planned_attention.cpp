@@ -1,0 +1,47 @@
+#include "libsearch/search/planned_attention.h"
+
+#include <cmath>
+
+#include "libsearch/search/score_table.h"
+
+namespace mi::search {
+
+runtime::HeadConfig::Model config_model(const ModelSpec& spec) {
+  return {.name = spec.name,
+          .architecture = spec.architecture,
+          .layers = spec.layers,
+          .heads = spec.heads,
+          .kv_heads = spec.kv_heads,
+          .head_dim = spec.head_dim,
+          .rope_theta = spec.rope_theta,
+          .fingerprint = spec.fingerprint};
+}
+
+runtime::HeadConfig dense_config(const ModelSpec& spec) {
+  runtime::HeadConfig config;
+  config.model = config_model(spec);
+  config.layers.assign(static_cast<size_t>(spec.layers),
+                       std::vector<runtime::HeadEntry>(static_cast<size_t>(spec.heads)));
+  return config;
+}
+
+float attention_scale(const ModelSpec& spec) {
+  return static_cast<float>(1 / std::sqrt(static_cast<double>(spec.head_dim)));
+}
+
+Result<PlannedAttention> PlannedAttention::make(const runtime::HeadConfig& config, int64_t tokens,
+                                                const ComputeOptions& options) {
+  const runtime::PlanShape shape{.n_q = tokens,
+                                 .n_kv = tokens,
+                                 .heads = config.model.heads,
+                                 .kv_heads = config.model.kv_heads,
+                                 .head_dim = config.model.head_dim};
+  MI_TRY(runtime::Plan plan, runtime::Plan::make(config, shape, *options.backend, options.threads));
+  return PlannedAttention(std::move(plan), config.model.heads, tokens);
+}
+
+Status PlannedAttention::run(const LayerQkv& layer, TensorView<float, 3> o) {
+  return plan_.run(layer.layer, layer.q, layer.k, layer.v, o, lse_.view(), workspace_.data(), stats_);
+}
+
+}  // namespace mi::search

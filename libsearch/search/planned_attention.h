@@ -1,0 +1,42 @@
+// Attention of a model's layers through the runtime: what scoring and verification run, dense or
+// by a head-config, so that what is judged is what an engine executes.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/status.h"
+#include "kernels/tensor_view.h"
+#include "libruntime/plan.h"
+#include "libsearch/model/model.h"
+
+namespace mi::search {
+
+struct ComputeOptions;
+
+// A plan with its workspace and log-sum-exp, for prompts of one length.
+class PlannedAttention {
+ public:
+  [[nodiscard]] static Result<PlannedAttention> make(const runtime::HeadConfig& config,
+                                                     int64_t tokens, const ComputeOptions& options);
+  [[nodiscard]] Status run(const LayerQkv& layer, TensorView<float, 3> o);
+  [[nodiscard]] TensorView<const float, 2> lse() const { return lse_.view(); }  // of the last run
+  [[nodiscard]] const std::vector<runtime::HeadStats>& stats() const { return stats_; }
+
+ private:
+  PlannedAttention(runtime::Plan plan, int heads, int64_t tokens)
+      : plan_(std::move(plan)),
+        workspace_(plan_.workspace_bytes()),
+        lse_({heads, tokens}),
+        stats_(static_cast<size_t>(heads)) {}
+  runtime::Plan plan_;
+  AlignedBuffer<char> workspace_;
+  Tensor<float, 2> lse_;
+  std::vector<runtime::HeadStats> stats_;
+};
+
+// The config that runs every head of the model dense.
+[[nodiscard]] runtime::HeadConfig dense_config(const ModelSpec& spec);
+[[nodiscard]] runtime::HeadConfig::Model config_model(const ModelSpec& spec);
+[[nodiscard]] float attention_scale(const ModelSpec& spec);
+
+}  // namespace mi::search

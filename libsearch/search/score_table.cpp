@@ -1,0 +1,127 @@
+#include "libsearch/search/score_table.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <new>
+#include <set>
+
+#include "libruntime/plan.h"
+#include "libsearch/search/planned_attention.h"
+
+namespace mi::search {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double loss_of(const CandidateScore& score, Objective objective) {
+  switch (objective) {
+    case Objective::error: return score.error;
+    case Objective::square: return score.square;
+    case Objective::mass: return std::max(0.0, 1 - score.recall);
+  }
+  return 0;
+}
+
+// Work of a sample in arbitrary units, for the progress bar: linear layers and attention.
+double work(const ModelSpec& spec, int64_t tokens) {
+  const auto n = static_cast<double>(tokens);
+  return n * (4.0 * spec.hidden * spec.hidden + 3.0 * spec.hidden * spec.ffn) +
+         6.0 * n * n * spec.heads * spec.head_dim;
+}
+
+}  // namespace
+
+Result<ScoreTable> score_samples(const Model& model, std::span<const Sample> samples,
+                                 const CandidateSpace& space, const ComputeOptions& options,
+                                 const ProgressFn& progress) try {
+  const ModelSpec& spec = model.spec();
+  ScoreTable table;
+  double total = 0;
+  for (const Sample& sample : samples) total += work(spec, sample.length());
+  double done = 0;
+  for (const Sample& sample : samples) {
+    const Clock::time_point start = Clock::now();
+    const int64_t tokens = sample.length();
+    SampleScores& scores = table.samples.emplace_back();
+    scores.length = tokens;
+    MI_TRY(PlannedAttention dense, PlannedAttention::make(dense_config(spec), tokens, options));
+    LayerScorer scorer(space,
+                       {.tokens = tokens,
+                        .heads = spec.heads,
+                        .kv_heads = spec.kv_heads,
+                        .head_dim = spec.head_dim,
+                        .last = options.last,
+                        .threads = options.threads},
+                       *options.backend);
+    double scoring = 0;
+    const auto attention = [&](const LayerQkv& layer, TensorView<float, 3> o) -> Status {
+      MI_CHECK(dense.run(layer, o));
+      const Clock::time_point scoring_start = Clock::now();
+      scores.layers.push_back(scorer.score({.q = layer.q,
+                                            .k = layer.k,
+                                            .v = layer.v,
+                                            .o = o,
+                                            .lse = dense.lse(),
+                                            .residual = layer.residual,
+                                            .wo = layer.wo,
+                                            .scale = attention_scale(spec),
+                                            .softcap = 0}));
+      scoring += seconds_since(scoring_start);
+      return {};
+    };
+    const auto layer_done = [&](int layers, int of) {
+      if (progress)
+        progress("score", (done + work(spec, tokens) * layers / of) / total);
+    };
+    MI_TRY([[maybe_unused]] const auto hidden, model.forward(sample.ids, attention, layer_done));
+    done += work(spec, tokens);
+    table.score_seconds += scoring;
+    table.forward_seconds += seconds_since(start) - scoring;
+  }
+  return table;
+} catch (const std::bad_alloc&) {
+  return fail(Code::out_of_memory, "scoring: not enough memory for samples of this length");
+}
+
+std::vector<int64_t> lengths_of(const ScoreTable& table) {
+  std::set<int64_t> lengths;
+  for (const SampleScores& sample : table.samples) lengths.insert(sample.length);
+  return {lengths.begin(), lengths.end()};
+}
+
+AllocationProblem make_problem(const ScoreTable& table, const CandidateSpace& space,
+                               Objective objective) {
+  AllocationProblem problem;
+  for (size_t c = 0; c < space.candidates(); ++c)
+    problem.families.push_back(candidate_id(space, c).family);
+  for (int64_t length : lengths_of(table)) {
+    auto& heads = problem.choices.emplace_back();
+    double samples = 0;
+    for (const SampleScores& sample : table.samples) {
+      if (sample.length != length) continue;
+      ++samples;
+      size_t at = 0;
+      for (const auto& layer : sample.layers) {
+        for (const auto& head : layer) {
+          if (at == heads.size()) heads.emplace_back(head.size(), Choice{0, 0, 1});
+          auto& choices = heads[at++];
+          for (size_t c = 0; c < head.size(); ++c) {
+            choices[c].cost = std::max(choices[c].cost, head[c].share);
+            choices[c].loss += loss_of(head[c], objective);
+            choices[c].recall_p05 = std::min(choices[c].recall_p05, head[c].recall_p05);
+          }
+        }
+      }
+    }
+    for (auto& head : heads)
+      for (Choice& choice : head) choice.loss /= samples;
+  }
+  return problem;
+}
+
+}  // namespace mi::search

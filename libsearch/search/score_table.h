@@ -1,0 +1,54 @@
+// Dense forward passes over the calibration samples, every candidate of every head scored.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/status.h"
+#include "libsearch/data/sample.h"
+#include "libsearch/model/model.h"
+#include "libsearch/search/allocate.h"
+#include "libsearch/search/candidates.h"
+#include "libsearch/search/objective.h"
+#include "libsearch/search/score.h"
+
+namespace mi::search {
+
+struct SampleScores {
+  int64_t length = 0;
+  // [layer][head][candidate]
+  std::vector<std::vector<std::vector<CandidateScore>>> layers;
+};
+
+struct ScoreTable {
+  std::vector<SampleScores> samples;
+  double forward_seconds = 0;  // linear layers and dense attention
+  double score_seconds = 0;
+};
+
+// Fraction of a named stage that is done, in [0, 1]. Called from one thread.
+using ProgressFn = std::function<void(std::string_view stage, double fraction)>;
+
+struct ComputeOptions {
+  const kernels::Backend* backend = nullptr;
+  int threads = 1;
+  int64_t last = 64;  // the prompt's last rows, dense under every candidate
+};
+
+[[nodiscard]] Result<ScoreTable> score_samples(const Model& model, std::span<const Sample> samples,
+                                               const CandidateSpace& space,
+                                               const ComputeOptions& options,
+                                               const ProgressFn& progress);
+
+// Lengths of the samples, rising.
+[[nodiscard]] std::vector<int64_t> lengths_of(const ScoreTable& table);
+
+// Per length: the mean loss and the largest cost over that length's samples.
+[[nodiscard]] AllocationProblem make_problem(const ScoreTable& table, const CandidateSpace& space,
+                                             Objective objective);
+
+}  // namespace mi::search

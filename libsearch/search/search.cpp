@@ -1,0 +1,213 @@
+#include "libsearch/search/search.h"
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "libsearch/search/planned_attention.h"
+
+namespace mi::search {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+
+// A short decimal of a value computed to that precision: the file shows no digits that mean nothing.
+double decimals(double value, int digits) {
+  return std::stod(fmt::format("{:.{}f}", value, digits));
+}
+double significant(double value, int digits) {
+  return std::stod(fmt::format("{:.{}g}", value, digits));
+}
+// Share caps are rounded up, so that they never bind on the samples they come from.
+double cap(double share) {
+  return std::min(1.0, decimals(std::ceil(share * 1e6) / 1e6, 6));
+}
+
+std::vector<runtime::SampleNote> notes_of(std::span<const Sample> samples) {
+  std::vector<runtime::SampleNote> notes;
+  for (const Sample& sample : samples)
+    notes.push_back({sample.source, sample.length(), sample.sha256});
+  return notes;
+}
+
+// Mean of `field` over all samples of one head's chosen candidates.
+struct ChosenScores {
+  const ScoreTable& table;
+  const Allocation& allocation;
+  std::vector<int64_t> lengths;
+
+  [[nodiscard]] const CandidateScore& at(const SampleScores& sample, size_t layer, size_t head) const {
+    const auto t = static_cast<size_t>(
+        std::lower_bound(lengths.begin(), lengths.end(), sample.length) - lengths.begin());
+    const size_t heads = sample.layers[layer].size();
+    return sample.layers[layer][head][allocation.chosen[t][layer * heads + head]];
+  }
+};
+
+void add_quality(runtime::HeadConfig& config, const ChosenScores& scores) {
+  std::vector<double> recalls;
+  double last = 0;
+  double lowest = 1;
+  double count = 0;
+  for (const auto& layer : config.layers)
+    for (const auto& head : layer) recalls.push_back(head.recall);
+  for (const SampleScores& sample : scores.table.samples) {
+    for (size_t layer = 0; layer < sample.layers.size(); ++layer) {
+      for (size_t head = 0; head < sample.layers[layer].size(); ++head) {
+        const CandidateScore& score = scores.at(sample, layer, head);
+        last += score.recall_last;
+        lowest = std::min(lowest, score.recall);
+        ++count;
+      }
+    }
+  }
+  double mean = 0;
+  for (double recall : recalls) mean += recall / static_cast<double>(recalls.size());
+  std::sort(recalls.begin(), recalls.end());
+  config.quality.recall_mean = decimals(mean, 4);
+  config.quality.recall_p05 = recalls[(recalls.size() - 1) / 20];
+  config.quality.recall_min = decimals(lowest, 4);
+  config.quality.recall_last = decimals(last / count, 4);
+}
+
+}  // namespace
+
+std::string_view to_string(AllocationMode mode) {
+  return mode == AllocationMode::global ? "global" : "per-head";
+}
+
+Result<double> parse_budget(std::string_view text) {
+  const auto wrong = [&](std::string_view why) {
+    return fail(Code::invalid_argument,
+                fmt::format("budget: got \"{}\" ({}), expected a share of dense attention such as "
+                            "15% or 0.15",
+                            text, why));
+  };
+  std::string_view number = text;
+  const auto trim = [&] {
+    while (!number.empty() && number.back() == ' ') number.remove_suffix(1);
+    while (!number.empty() && number.front() == ' ') number.remove_prefix(1);
+  };
+  trim();
+  const bool percent = !number.empty() && number.back() == '%';
+  if (percent) number.remove_suffix(1);
+  trim();
+  double value = 0;
+  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
+  if (error != std::errc() || end != number.data() + number.size() || !std::isfinite(value))
+    return wrong("not a number");
+  if (percent) value /= 100;
+  if (value <= 0) return wrong("not above 0");
+  if (value > 1) return wrong(percent ? "above 100%" : "above 1; did you mean a percentage?");
+  return value;
+}
+
+Result<Allocation> allocate(const AllocationProblem& problem, const SearchOptions& options) {
+  if (options.min_recall) {
+    Allocation allocation = allocate_min_recall(problem, *options.min_recall);
+    const double cost = *std::max_element(allocation.cost.begin(), allocation.cost.end());
+    if (options.limit && cost > *options.limit)
+      return fail(Code::invalid_argument,
+                  fmt::format("budget: {:.4g}% does not give every head a p05 recall of {}; the "
+                              "smallest budget that does is {:.4g}%",
+                              100 * *options.limit, *options.min_recall,
+                              std::ceil(cost * 1e5) / 1e3));
+    return allocation;
+  }
+  if (!options.limit)
+    return fail(Code::invalid_argument, "budget: missing, expected a share of dense such as 15%");
+  return options.allocation == AllocationMode::global ? allocate_global(problem, *options.limit)
+                                                      : allocate_per_head(problem, *options.limit);
+}
+
+runtime::HeadConfig to_config(const ModelSpec& spec, const ScoreTable& table,
+                              const Allocation& allocation, const SearchOptions& options) {
+  const ChosenScores scores{table, allocation, lengths_of(table)};
+  runtime::HeadConfig config;
+  config.model = config_model(spec);
+  config.producer = {.tool = "mi-search " MI_VERSION,
+                     .backend = std::string(options.compute.backend->name()),
+                     .options = options.description,
+                     .seed = options.seed};
+  config.calibration.lengths = scores.lengths;
+  config.limit.share = options.limit.value_or(1);
+  config.limit.objective = options.min_recall ? "cost" : std::string(to_string(options.objective));
+  config.limit.allocation =
+      options.min_recall ? "min-recall" : std::string(to_string(options.allocation));
+  config.limit.gap = significant(allocation.gap, 3);
+  for (size_t t = 0; t < scores.lengths.size(); ++t)
+    config.limit.achieved[scores.lengths[t]] = decimals(allocation.cost[t], 6);
+  config.kernel.last = options.compute.last;
+
+  for (int layer = 0; layer < spec.layers; ++layer) {
+    auto& heads = config.layers.emplace_back();
+    for (int head = 0; head < spec.heads; ++head) {
+      const auto l = static_cast<size_t>(layer);
+      const auto h = static_cast<size_t>(head);
+      const size_t flat = l * static_cast<size_t>(spec.heads) + h;
+      const size_t family =
+          candidate_id(options.space, allocation.chosen[0][flat]).family;
+      runtime::HeadEntry& entry = heads.emplace_back();
+      double recall = 0;
+      std::map<int64_t, double> share;
+      for (const SampleScores& sample : table.samples) {
+        const CandidateScore& score = scores.at(sample, l, h);
+        recall += score.recall / static_cast<double>(table.samples.size());
+        share[sample.length] = std::max(share[sample.length], score.share);
+      }
+      if (family < options.space.families.size()) {
+        const Family& chosen = options.space.families[family];
+        entry = chosen.entry();
+        for (size_t t = 0; t < scores.lengths.size(); ++t)
+          chosen.set_values(entry, candidate_id(options.space, allocation.chosen[t][flat]).index,
+                            scores.lengths[t]);
+        for (const auto& [length, largest] : share) entry.share[length] = cap(largest);
+      }
+      entry.recall = decimals(recall, 4);
+    }
+  }
+  add_quality(config, scores);
+  return config;
+}
+
+Result<SearchResult> search(const Model& model, std::span<const Sample> calibration,
+                            std::span<const Sample> held_out, const SearchOptions& options,
+                            const ProgressFn& progress) {
+  SearchResult result;
+  MI_TRY(const ScoreTable table,
+         score_samples(model, calibration, options.space, options.compute, progress));
+  result.forward_seconds = table.forward_seconds;
+  result.score_seconds = table.score_seconds;
+
+  const Clock::time_point allocate_start = Clock::now();
+  const AllocationProblem problem = make_problem(table, options.space, options.objective);
+  MI_TRY(const Allocation allocation, allocate(problem, options));
+  result.config = to_config(model.spec(), table, allocation, options);
+  result.config.calibration.samples = notes_of(calibration);
+  result.config.calibration.held_out = notes_of(held_out);
+  result.allocate_seconds = seconds_since(allocate_start);
+
+  const Clock::time_point verify_start = Clock::now();
+  if (!held_out.empty()) {
+    MI_TRY(result.verdicts, verify(model, result.config, held_out, options.compute, progress));
+    runtime::HeldOut summary = summarize(result.verdicts);
+    summary.recall_mean = decimals(summary.recall_mean, 4);
+    summary.output_error = significant(summary.output_error, 4);
+    summary.logit_kl = significant(summary.logit_kl, 4);
+    summary.top1_agreement = decimals(summary.top1_agreement, 4);
+    for (auto& [length, share] : summary.achieved) share = decimals(share, 6);
+    result.config.quality.held_out = summary;
+  }
+  result.verify_seconds = seconds_since(verify_start);
+  return result;
+}
+
+}  // namespace mi::search

@@ -1,0 +1,55 @@
+// The main job: samples in, head-config out.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/status.h"
+#include "libruntime/config.h"
+#include "libsearch/search/score_table.h"
+#include "libsearch/search/verify.h"
+
+namespace mi::search {
+
+enum class AllocationMode { global, per_head };
+[[nodiscard]] std::string_view to_string(AllocationMode mode);
+
+struct SearchOptions {
+  CandidateSpace space = default_candidates();
+  Objective objective = Objective::error;
+  AllocationMode allocation = AllocationMode::global;
+  std::optional<double> limit;       // share of dense
+  std::optional<double> min_recall;  // least cost with this p05 recall in every head, within limit
+  uint64_t seed = 0;
+  std::string description;           // the options as the user gave them, for the file
+  ComputeOptions compute;
+};
+
+struct SearchResult {
+  runtime::HeadConfig config;
+  std::vector<SampleVerdict> verdicts;  // of the held-out samples
+  double forward_seconds = 0;
+  double score_seconds = 0;
+  double allocate_seconds = 0;
+  double verify_seconds = 0;
+};
+
+// "15%", "0.15" or "15 %" -> 0.15. Errors: unreadable, not above 0, above 100 %.
+[[nodiscard]] Result<double> parse_budget(std::string_view text);
+
+[[nodiscard]] Result<Allocation> allocate(const AllocationProblem& problem,
+                                          const SearchOptions& options);
+
+// The head-config of an allocation; chosen[length][head] as in Allocation, lengths rising.
+[[nodiscard]] runtime::HeadConfig to_config(const ModelSpec& spec, const ScoreTable& table,
+                                            const Allocation& allocation,
+                                            const SearchOptions& options);
+
+[[nodiscard]] Result<SearchResult> search(const Model& model, std::span<const Sample> calibration,
+                                          std::span<const Sample> held_out,
+                                          const SearchOptions& options, const ProgressFn& progress);
+
+}  // namespace mi::search
