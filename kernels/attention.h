@@ -39,6 +39,8 @@ struct AttentionHead {
 
 // The key selection of a row block is a bitmap: bit j of word j/64 says that every row i of the
 // block with j <= i + c attends key j. Sorted, unique and causal by construction.
-[[nodiscard]] inline int64_t bitmap_words(int64_t keys) { return (keys + 63) / 64; }
+[[nodiscard]] inline int64_t bitmap_words(int64_t keys) {
+  return (keys + 63) / 64;
+}
 
 }  // namespace mi::kernels

@@ -26,8 +26,8 @@ struct ProbabilityRows {
   float scale = 0;
   float softcap = 0;
   const int64_t* visible = nullptr;  // [rows]: row r sees keys [0, visible[r]), visible[r] >= 1
-  float* p = nullptr;                // [rows, p_stride]: written for keys [0, max(visible)), 0 beyond
-  int64_t p_stride = 0;              // the row's own limit
+  float* p = nullptr;    // [rows, p_stride]: written for keys [0, max(visible)), 0 beyond
+  int64_t p_stride = 0;  // the row's own limit
 };
 
 // One family of nested selections: level[j] is the first candidate that selects key j; a key of
@@ -42,13 +42,13 @@ struct LevelFamily {
 struct ScoreBlock {
   AttentionHead head;
   int64_t block = 0;
-  const float* lse = nullptr;     // [rows] of dense attention
-  float* column_mass = nullptr;   // [keys_end] out: sum over the block's rows of p
+  const float* lse = nullptr;    // [rows] of dense attention
+  float* column_mass = nullptr;  // [keys_end] out: sum over the block's rows of p
   std::span<LevelFamily> families;
   // Output error ||(o - o~) W||^2 per row and candidate; left out when output is null.
   const float* output = nullptr;  // [rows, head_dim] dense output, rows output_stride apart
   int64_t output_stride = 0;
-  const float* gram = nullptr;    // [head_dim, head_dim] = W W^T, symmetric
+  const float* gram = nullptr;  // [head_dim, head_dim] = W W^T, symmetric
 };
 
 class Backend {

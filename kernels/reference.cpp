@@ -72,8 +72,9 @@ class ReferenceBackend final : public Backend {
   void probabilities(const ProbabilityRows& rows, void*) const override {
     int64_t end = 0;
     for (int r = 0; r < rows.rows; ++r) end = std::max(end, rows.visible[r]);
-    const Matrix s = scores(rows_of(rows.q, rows.rows, rows.q_stride, rows.dim),
-                            rows_of(rows.k, end, rows.k_stride, rows.dim), rows.scale, rows.softcap);
+    const Matrix s =
+        scores(rows_of(rows.q, rows.rows, rows.q_stride, rows.dim),
+               rows_of(rows.k, end, rows.k_stride, rows.dim), rows.scale, rows.softcap);
     for (int r = 0; r < rows.rows; ++r) {
       const int64_t visible = rows.visible[r];
       const double top = s.row(r).head(visible).maxCoeff();

@@ -48,7 +48,9 @@ struct [[nodiscard]] Failure {
 [[nodiscard]] inline Failure fail(Code code, std::string what) {
   return Failure{Status{code, std::move(what)}};
 }
-[[nodiscard]] inline Failure fail(Status status) { return Failure{std::move(status)}; }
+[[nodiscard]] inline Failure fail(Status status) {
+  return Failure{std::move(status)};
+}
 
 }  // namespace mi
 
@@ -58,14 +60,14 @@ struct [[nodiscard]] Failure {
 // MI_TRY(auto config, load(path)): declares `config`, or returns the failure.
 #define MI_TRY(declaration, expression) \
   MI_TRY_IMPL(MI_CONCAT(mi_result_, __LINE__), declaration, expression)
-#define MI_TRY_IMPL(result, declaration, expression)                      \
-  auto result = (expression);                                             \
-  if (!result) return ::mi::fail(std::move(result).error());              \
+#define MI_TRY_IMPL(result, declaration, expression)         \
+  auto result = (expression);                                \
+  if (!result) return ::mi::fail(std::move(result).error()); \
   declaration = std::move(*result)
 
 // MI_CHECK(write(path)): returns a failed Status to the caller.
-#define MI_CHECK(expression)                                              \
-  do {                                                                    \
-    ::mi::Status mi_status = (expression);                                \
-    if (!mi_status) return ::mi::fail(std::move(mi_status));              \
+#define MI_CHECK(expression)                                 \
+  do {                                                       \
+    ::mi::Status mi_status = (expression);                   \
+    if (!mi_status) return ::mi::fail(std::move(mi_status)); \
   } while (false)

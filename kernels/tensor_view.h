@@ -31,8 +31,8 @@ struct TensorView {
   TensorView(T* pointer, std::array<int64_t, Rank> shape, std::array<int64_t, Rank> strides)
       : data(pointer), extent(shape), stride(strides) {}
   template <class U>
-    requires(std::is_same_v<const U, T> && !std::is_same_v<U, T>)
-  TensorView(const TensorView<U, Rank>& other)  // NOLINT: a view of const is a view
+  requires(std::is_same_v<const U, T> && !std::is_same_v<U, T>)
+      TensorView(const TensorView<U, Rank>& other)  // NOLINT: a view of const is a view
       : data(other.data), extent(other.extent), stride(other.stride) {}
 
   [[nodiscard]] int64_t size() const {
@@ -41,9 +41,7 @@ struct TensorView {
     return product;
   }
   // The sub-tensor at index i of the outermost dimension.
-  [[nodiscard]] TensorView<T, Rank - 1> operator[](int64_t i) const
-    requires(Rank > 1)
-  {
+  [[nodiscard]] TensorView<T, Rank - 1> operator[](int64_t i) const requires(Rank > 1) {
     TensorView<T, Rank - 1> inner;
     inner.data = data + i * stride[0];
     for (size_t axis = 1; axis < Rank; ++axis) {
@@ -52,11 +50,7 @@ struct TensorView {
     }
     return inner;
   }
-  [[nodiscard]] T& operator[](int64_t i) const
-    requires(Rank == 1)
-  {
-    return data[i];
-  }
+  [[nodiscard]] T& operator[](int64_t i) const requires(Rank == 1) { return data[i]; }
 };
 
 // 64-byte aligned, zero-initialised memory for trivial types; resize() does not keep the content.

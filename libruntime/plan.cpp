@@ -10,20 +10,24 @@
 namespace mi::runtime {
 namespace {
 
-size_t round_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
+size_t round_up(size_t bytes) {
+  return (bytes + 63) / 64 * 64;
+}
 
 Status check_shape(const HeadConfig& config, const PlanShape& shape) {
   const HeadConfig::Model& model = config.model;
   if (shape.heads != model.heads || shape.kv_heads != model.kv_heads ||
       shape.head_dim != model.head_dim)
-    return fail(Code::invalid_argument,
-                fmt::format("config of model {}: it has {} heads, {} kv_heads, head_dim {}; the call "
-                            "has {}, {}, {}",
-                            model.name, model.heads, model.kv_heads, model.head_dim, shape.heads,
-                            shape.kv_heads, shape.head_dim));
+    return fail(
+        Code::invalid_argument,
+        fmt::format("config of model {}: it has {} heads, {} kv_heads, head_dim {}; the call "
+                    "has {}, {}, {}",
+                    model.name, model.heads, model.kv_heads, model.head_dim, shape.heads,
+                    shape.kv_heads, shape.head_dim));
   if (shape.kv_heads < 1 || shape.heads % shape.kv_heads != 0)
-    return fail(Code::invalid_argument, fmt::format("kv_heads: got {}, expected a divisor of heads {}",
-                                                    shape.kv_heads, shape.heads));
+    return fail(Code::invalid_argument,
+                fmt::format("kv_heads: got {}, expected a divisor of heads {}", shape.kv_heads,
+                            shape.heads));
   if (config.layers.size() != static_cast<size_t>(model.layers))
     return fail(Code::invalid_argument, fmt::format("layers: the config lists {}, its model has {}",
                                                     config.layers.size(), model.layers));
@@ -96,17 +100,16 @@ void Plan::size_workspace() {
   }
   const auto blocks = static_cast<size_t>(call.row_blocks());
   evidence_bytes_ = round_up(evidence * sizeof(float));
-  bitmap_bytes_ = round_up(
-      blocks * static_cast<size_t>(kernels::bitmap_words(shape_.n_kv)) * sizeof(uint64_t));
+  bitmap_bytes_ =
+      round_up(blocks * static_cast<size_t>(kernels::bitmap_words(shape_.n_kv)) * sizeof(uint64_t));
   histogram_bytes_ = any_cap ? round_up(blocks * kHistogramBins * sizeof(uint32_t)) : 0;
   tiles_bytes_ = round_up(blocks * sizeof(int64_t));
   head_bytes_ = evidence_bytes_ + bitmap_bytes_ + histogram_bytes_ + tiles_bytes_;
   estimate_bytes_ = round_up(static_cast<size_t>(std::min(call.row_blocks(), kEstimateGroup)) *
                              static_cast<size_t>(shape_.n_kv) * sizeof(float));
   scratch_bytes_ = round_up(scratch * sizeof(float));
-  kernel_scratch_bytes_ =
-      round_up(std::max(backend_->scratch_bytes(shape_.head_dim, shape_.n_kv),
-                        backend_->scratch_bytes(wide, kernels::kRowBlock)));
+  kernel_scratch_bytes_ = round_up(std::max(backend_->scratch_bytes(shape_.head_dim, shape_.n_kv),
+                                            backend_->scratch_bytes(wide, kernels::kRowBlock)));
   thread_bytes_ = estimate_bytes_ + scratch_bytes_ + kernel_scratch_bytes_;
   // Heads run together so that threads share the work of each; 64 MiB of indexes at most.
   const size_t affordable = std::max<size_t>(1, (size_t{64} << 20) / head_bytes_);
@@ -124,7 +127,8 @@ Status Plan::check_views(int layer, const TensorView<const float, 3>& q,
   const std::array<int64_t, 3> query = {shape_.heads, shape_.n_q, shape_.head_dim};
   const std::array<int64_t, 3> key = {shape_.kv_heads, shape_.n_kv, shape_.head_dim};
   const auto check = [](const char* name, const std::array<int64_t, 3>& got,
-                        const std::array<int64_t, 3>& want, bool contiguous, bool present) -> Status {
+                        const std::array<int64_t, 3>& want, bool contiguous,
+                        bool present) -> Status {
     if (!present) return fail(Code::invalid_argument, fmt::format("{}: no data", name));
     if (got != want)
       return fail(Code::invalid_argument,
@@ -143,11 +147,11 @@ Status Plan::check_views(int layer, const TensorView<const float, 3>& q,
 
 // One set of heads on its way through estimate, selection and attention.
 struct Plan::Wave {
-  std::span<const HeadPlan> plans;               // [count]
-  std::span<const kernels::AttentionHead> heads; // [count]
-  TensorView<float, 3> o;                        // [count, n_q, head_dim]
-  TensorView<float, 2> lse;                      // [count, n_q] or empty
-  std::span<HeadStats> stats;                    // [count] or empty
+  std::span<const HeadPlan> plans;                // [count]
+  std::span<const kernels::AttentionHead> heads;  // [count]
+  TensorView<float, 3> o;                         // [count, n_q, head_dim]
+  TensorView<float, 2> lse;                       // [count, n_q] or empty
+  std::span<HeadStats> stats;                     // [count] or empty
   std::byte* head_memory = nullptr;
   std::byte* thread_memory = nullptr;
 };
@@ -223,8 +227,7 @@ void Plan::run_wave(const Wave& wave) const {
 
 #pragma omp parallel num_threads(threads_)
   {
-    std::byte* own =
-        wave.thread_memory + static_cast<size_t>(omp_get_thread_num()) * thread_bytes_;
+    std::byte* own = wave.thread_memory + static_cast<size_t>(omp_get_thread_num()) * thread_bytes_;
     auto* e = reinterpret_cast<float*>(own);
     EstimatorMemory memory;
     memory.scratch = reinterpret_cast<float*>(own + estimate_bytes_);
@@ -259,7 +262,7 @@ void Plan::run_wave(const Wave& wave) const {
     for (int64_t unit = 0; unit < count * groups; ++unit)
       if (!is_dense(unit / groups)) estimate_group(unit);
 
-    // A head over its share, or without a threshold, takes the one its histogram gives.
+        // A head over its share, or without a threshold, takes the one its histogram gives.
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < count; ++i) {
       const auto at = static_cast<size_t>(i);
@@ -270,14 +273,14 @@ void Plan::run_wave(const Wave& wave) const {
       for (int64_t m = 0; m < blocks; ++m) total += tiles_of(i)[m];
       again[at] = plan.resolved.spend_share || total > plan.tile_cap;
       if (again[at])
-        lambda[at] = lambda_for_tiles(
-            {bins_of(i), static_cast<size_t>(blocks) * kHistogramBins}, plan.tile_cap);
+        lambda[at] = lambda_for_tiles({bins_of(i), static_cast<size_t>(blocks) * kHistogramBins},
+                                      plan.tile_cap);
     }
 #pragma omp for schedule(dynamic)
     for (int64_t unit = 0; unit < count * groups; ++unit)
       if (again[static_cast<size_t>(unit / groups)]) estimate_group(unit);
 
-      // Longest rows first; heads of a KV group back to back on a row block.
+        // Longest rows first; heads of a KV group back to back on a row block.
 #pragma omp for schedule(dynamic)
     for (int64_t unit = 0; unit < count * blocks; ++unit) {
       const int64_t m = blocks - 1 - unit / count;
@@ -288,9 +291,9 @@ void Plan::run_wave(const Wave& wave) const {
       float* lse = wave.lse.data == nullptr
                        ? nullptr
                        : wave.lse.data + i * wave.lse.stride[0] + row * wave.lse.stride[1];
-      tiles_of(i)[m] =
-          backend_->attend(head, m, keys, wave.o.data + i * wave.o.stride[0] + row * wave.o.stride[1],
-                           wave.o.stride[1], lse, memory.kernel_scratch);
+      tiles_of(i)[m] = backend_->attend(head, m, keys,
+                                        wave.o.data + i * wave.o.stride[0] + row * wave.o.stride[1],
+                                        wave.o.stride[1], lse, memory.kernel_scratch);
     }
   }
   for (int64_t i = 0; i < count && !wave.stats.empty(); ++i) {

@@ -18,10 +18,10 @@
 namespace mi::runtime {
 
 struct PlanShape {
-  int64_t n_q = 0;    // query tokens of this call
-  int64_t n_kv = 0;   // keys so far, n_kv >= n_q; row i attends keys j <= i + n_kv - n_q
+  int64_t n_q = 0;   // query tokens of this call
+  int64_t n_kv = 0;  // keys so far, n_kv >= n_q; row i attends keys j <= i + n_kv - n_q
   int heads = 0;
-  int kv_heads = 0;   // divides heads
+  int kv_heads = 0;  // divides heads
   int head_dim = 0;
   float scale = 0;    // 0: 1/sqrt(head_dim)
   float softcap = 0;  // 0: none
@@ -29,10 +29,10 @@ struct PlanShape {
 
 // What a run executed for one head.
 struct HeadStats {
-  int64_t tiles = 0;          // of 64 x 64 scores
+  int64_t tiles = 0;  // of 64 x 64 scores
   double estimate_flops = 0;
-  double share = 0;           // of dense attention
-  bool capped = false;        // the config's share bound this prompt
+  double share = 0;     // of dense attention
+  bool capped = false;  // the config's share bound this prompt
 };
 
 class Plan {

@@ -18,8 +18,9 @@ double value_at(const PerLength& values, int64_t length) {
   if (above == values.begin() || above->first == length) return above->second;
   const auto below = std::prev(above);
   if (below->first == 0) return below->second;
-  const double position = (std::log(static_cast<double>(length)) - std::log(static_cast<double>(below->first))) /
-                          (std::log(static_cast<double>(above->first)) - std::log(static_cast<double>(below->first)));
+  const double position =
+      (std::log(static_cast<double>(length)) - std::log(static_cast<double>(below->first))) /
+      (std::log(static_cast<double>(above->first)) - std::log(static_cast<double>(below->first)));
   if (below->second <= 0 || above->second <= 0)
     return below->second + position * (above->second - below->second);
   return below->second * std::pow(above->second / below->second, position);
@@ -52,8 +53,9 @@ Result<ResolvedHead> resolve_head(const HeadEntry& entry, const HeadConfig::Kern
   } else if (entry.pattern == Pattern::a_shape) {
     // Its estimate falls with distance, so the window is a threshold as well.
     if (params.local <= 0)
-      return fail(Code::invalid_argument, "a_shape: local window is " +
-                                              std::to_string(params.local) + ", expected at least 1");
+      return fail(
+          Code::invalid_argument,
+          "a_shape: local window is " + std::to_string(params.local) + ", expected at least 1");
     head.lambda = 1.0f / static_cast<float>(params.local);
     params.local = 0;
   } else if (!entry.density.empty()) {

@@ -13,11 +13,15 @@ void note_skip(const std::string& reason) {
   ++skip_count;
   std::printf("SKIPPED: %s\n", reason.c_str());
 }
-int skips() { return skip_count; }
+int skips() {
+  return skip_count;
+}
 
-std::string worst_difference(std::span<const float> got, std::span<const float> want, Tolerance tolerance) {
+std::string worst_difference(std::span<const float> got, std::span<const float> want,
+                             Tolerance tolerance) {
   if (got.size() != want.size())
-    return "sizes differ: got " + std::to_string(got.size()) + ", want " + std::to_string(want.size());
+    return "sizes differ: got " + std::to_string(got.size()) + ", want " +
+           std::to_string(want.size());
   double worst = 0;
   size_t place = 0;
   for (size_t i = 0; i < got.size(); ++i) {
@@ -40,8 +44,8 @@ std::string worst_difference(std::span<const float> got, std::span<const float> 
   }
   if (worst == 0) return {};
   char text[160];
-  std::snprintf(text, sizeof text, "worst at %zu: got %.9g, want %.9g (%.3g times the tolerance)", place,
-                static_cast<double>(got[place]), static_cast<double>(want[place]), worst);
+  std::snprintf(text, sizeof text, "worst at %zu: got %.9g, want %.9g (%.3g times the tolerance)",
+                place, static_cast<double>(got[place]), static_cast<double>(want[place]), worst);
   return text;
 }
 

@@ -15,10 +15,10 @@ namespace mi::test {
 // shows as "Skipped", unless something failed.
 void note_skip(const std::string& reason);
 [[nodiscard]] int skips();
-#define MI_SKIP(reason)             \
-  do {                              \
-    ::mi::test::note_skip(reason);  \
-    return;                         \
+#define MI_SKIP(reason)            \
+  do {                             \
+    ::mi::test::note_skip(reason); \
+    return;                        \
   } while (false)
 
 struct Tolerance {
@@ -27,7 +27,7 @@ struct Tolerance {
 };
 // Empty when got matches want: same places of inf and nan, then abs-or-rel; else the worst place.
 [[nodiscard]] std::string worst_difference(std::span<const float> got, std::span<const float> want,
-                                   Tolerance tolerance);
+                                           Tolerance tolerance);
 
 // Standard normal values; the same for a seed on every machine.
 [[nodiscard]] std::vector<float> random_normal(size_t count, uint64_t seed, float sigma = 1);

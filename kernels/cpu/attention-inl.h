@@ -85,8 +85,8 @@ struct KeyCursor {
   }
 };
 
-inline int64_t attend_block(const AttentionHead& head, int64_t block, const uint64_t* keys, float* o,
-                            int64_t o_stride, float* lse, void* scratch) {
+inline int64_t attend_block(const AttentionHead& head, int64_t block, const uint64_t* keys,
+                            float* o, int64_t o_stride, float* lse, void* scratch) {
   const int rows = head.rows(block);
   const int dim = head.head_dim;
   const int64_t first_limit = head.first_row(block) + head.offset();  // last key row 0 sees
@@ -119,8 +119,7 @@ inline int64_t attend_block(const AttentionHead& head, int64_t block, const uint
       Vec new_top = old_top;
       for (int t = 0; t < count; ++t) new_top = Isa::max(new_top, Isa::load(s + t * kRowBlock + r));
       // A row that has seen no key yet keeps -inf; subtract 0 there so that -inf - -inf is no NaN.
-      const Vec safe_top =
-          new_top == Isa::set1(kNegativeInfinity) ? Isa::set1(0.0f) : new_top;
+      const Vec safe_top = new_top == Isa::set1(kNegativeInfinity) ? Isa::set1(0.0f) : new_top;
       const Vec shrink = exp2_small(old_top - safe_top);
       Vec total = Isa::load(sum + r) * shrink;
       for (int t = 0; t < count; ++t) {
@@ -179,8 +178,7 @@ inline void probability_rows(const ProbabilityRows& rows, void* scratch) {
       const Vec old_top = Isa::load(top + r);
       Vec new_top = old_top;
       for (int t = 0; t < count; ++t) new_top = Isa::max(new_top, Isa::load(s + t * kRowBlock + r));
-      const Vec safe_top =
-          new_top == Isa::set1(kNegativeInfinity) ? Isa::set1(0.0f) : new_top;
+      const Vec safe_top = new_top == Isa::set1(kNegativeInfinity) ? Isa::set1(0.0f) : new_top;
       Vec total = Isa::load(sum + r) * exp2_small(old_top - safe_top);
       for (int t = 0; t < count; ++t)
         total += exp2_small(Isa::load(s + t * kRowBlock + r) - safe_top);

@@ -14,8 +14,7 @@ class CpuBackend final : public Backend {
   [[nodiscard]] Status available() const override {
     const char* missing = missing_instruction();
     if (missing == nullptr) return {};
-    return fail(Code::unsupported,
-                std::string("backend ") + kName + ": this CPU lacks " + missing);
+    return fail(Code::unsupported, std::string("backend ") + kName + ": this CPU lacks " + missing);
   }
   [[nodiscard]] size_t scratch_bytes(int head_dim, int64_t n_kv) const override {
     return static_cast<size_t>(scratch_floats(head_dim, n_kv)) * sizeof(float);

@@ -50,7 +50,8 @@ struct ErrorScratch {
 };
 
 // error[level][r] = (o - o~)^T gram (o - o~) for o~ the output over keys of levels <= level.
-inline void family_error(const ScoreBlock& block, const LevelFamily& family, const ErrorScratch& s) {
+inline void family_error(const ScoreBlock& block, const LevelFamily& family,
+                         const ErrorScratch& s) {
   const int dim = block.head.head_dim;
   const int64_t end = block.head.keys_end(block.block);
   int64_t start[256] = {};
@@ -85,8 +86,7 @@ inline void family_error(const ScoreBlock& block, const LevelFamily& family, con
     for (int r = 0; r < kRowBlock; ++r) s.mass[r] += family.mass[level * kRowBlock + r];
     for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
       const Vec mass = Isa::load(s.mass + r);
-      const Vec inverse =
-          mass > Isa::set1(0.0f) ? Isa::set1(1.0f) / mass : Isa::set1(0.0f);
+      const Vec inverse = mass > Isa::set1(0.0f) ? Isa::set1(1.0f) / mass : Isa::set1(0.0f);
       for (int k = 0; k < dim; ++k) {
         const int64_t i = static_cast<int64_t>(k) * kRowBlock + r;
         Isa::store(s.difference + i, Isa::load(s.output + i) - Isa::load(s.partial + i) * inverse);
@@ -120,11 +120,14 @@ inline void score_block(const ScoreBlock& block, void* scratch) {
   float* all_p = with_error ? carve.floats(end * kRowBlock) : nullptr;
   const float* row_pointers[kKeyTile];
 
-  pack_lanes(head.q + head.first_row(block.block) * head.q_stride, head.q_stride, rows, dim, packed);
+  pack_lanes(head.q + head.first_row(block.block) * head.q_stride, head.q_stride, rows, dim,
+             packed);
   // Lanes past the block's rows get probability 0 by an infinite log-sum-exp.
-  for (int r = 0; r < kRowBlock; ++r) shift[r] = r < rows ? block.lse[r] * kLog2e : -kNegativeInfinity;
+  for (int r = 0; r < kRowBlock; ++r)
+    shift[r] = r < rows ? block.lse[r] * kLog2e : -kNegativeInfinity;
   for (const LevelFamily& family : block.families)
-    for (int64_t i = 0; i < static_cast<int64_t>(family.levels) * kRowBlock; ++i) family.mass[i] = 0;
+    for (int64_t i = 0; i < static_cast<int64_t>(family.levels) * kRowBlock; ++i)
+      family.mass[i] = 0;
 
   for (int64_t begin = 0; begin < end; begin += kKeyTile) {
     const int count = static_cast<int>(end - begin < kKeyTile ? end - begin : kKeyTile);

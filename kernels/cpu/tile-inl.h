@@ -6,7 +6,8 @@ using Vec = Isa::Vec;
 inline constexpr int kVecs = Isa::kGroupLanes / Isa::kLanes;  // vectors per register tile row
 inline constexpr int kLaneVecs = kRowBlock / Isa::kLanes;
 
-// 2^x for x < 1 (under -126: 0); scores sit at or a rounding above their log-sum-exp. Degree-5 minimax on [-0.5, 0.5], relative error 2e-7.
+// 2^x for x < 1 (under -126: 0); scores sit at or a rounding above their log-sum-exp. Degree-5
+// minimax on [-0.5, 0.5], relative error 2e-7.
 MI_INLINE Vec exp2_small(Vec x) {
   const Vec floor_x = Isa::set1(-127.0f);
   const Vec clamped = Isa::max(x, floor_x);
@@ -37,8 +38,8 @@ MI_INLINE Vec tanh_of(Vec x) {
 // kByRow: a(r, k) = rows[r][k] (K rows against packed Q); else a(r, k) = rows[k][first + r]
 // (columns of V, whose row pointers run over the keys).
 template <int kRows, bool kByRow>
-MI_INLINE void tile_rows(const float* const* rows, int64_t first, int depth, const float* b, float* c,
-                         bool accumulate) {
+MI_INLINE void tile_rows(const float* const* rows, int64_t first, int depth, const float* b,
+                         float* c, bool accumulate) {
   Vec acc[kRows][kVecs];
   for (int r = 0; r < kRows; ++r)
     for (int x = 0; x < kVecs; ++x)
@@ -62,8 +63,8 @@ void tile_product(const float* const* rows, int count, int depth, const float* b
   for (int lane = 0; lane < kRowBlock; lane += Isa::kGroupLanes) {
     int r = 0;
     const auto step = [&]<int kRows>() {
-      tile_rows<kRows, kByRow>(kByRow ? rows + r : rows, r, depth, b + lane, c + r * kRowBlock + lane,
-                               accumulate);
+      tile_rows<kRows, kByRow>(kByRow ? rows + r : rows, r, depth, b + lane,
+                               c + r * kRowBlock + lane, accumulate);
       r += kRows;
     };
     while (r + Isa::kTileRows <= count) step.template operator()<Isa::kTileRows>();

@@ -10,7 +10,9 @@ namespace {
 
 constexpr int64_t kBlock = kernels::kKeyTile;
 
-int64_t key_blocks(int64_t keys) { return (keys + kBlock - 1) / kBlock; }
+int64_t key_blocks(int64_t keys) {
+  return (keys + kBlock - 1) / kBlock;
+}
 
 // e [keys_end] <- the share of each key's block; a share is spread over 64 keys and scaled to the
 // 64 rows of the block, so the share itself is the mass per key.
@@ -31,7 +33,9 @@ class PooledBlocks final : public Estimator {
   [[nodiscard]] size_t scratch_floats(const CallShape& shape) const override {
     return static_cast<size_t>(64 * shape.head_dim + 65 * key_blocks(shape.n_kv));
   }
-  [[nodiscard]] int probability_dim(const CallShape& shape) const override { return shape.head_dim; }
+  [[nodiscard]] int probability_dim(const CallShape& shape) const override {
+    return shape.head_dim;
+  }
 
   void prepare(const kernels::AttentionHead& head, const kernels::Backend&,
                const EstimatorMemory& memory) const override {
@@ -170,9 +174,8 @@ class AntidiagonalBlocks final : public Estimator {
 
 void rank_blocks(float* mass, int64_t count, int32_t* order) {
   std::iota(order, order + count, 0);
-  std::sort(order, order + count, [&](int32_t a, int32_t b) {
-    return mass[a] != mass[b] ? mass[a] > mass[b] : a < b;
-  });
+  std::sort(order, order + count,
+            [&](int32_t a, int32_t b) { return mass[a] != mass[b] ? mass[a] > mass[b] : a < b; });
   for (int64_t rank = 0; rank < count; ++rank)
     mass[order[rank]] = 1.0f / (static_cast<float>(rank) + 0.5f);
 }

@@ -10,7 +10,8 @@ namespace mi::runtime::patterns {
 [[nodiscard]] std::unique_ptr<const Estimator> make_static(const EstimatorParams& params);
 [[nodiscard]] std::unique_ptr<const Estimator> make_vertical_slash(const EstimatorParams& params);
 [[nodiscard]] std::unique_ptr<const Estimator> make_pooled_blocks(const EstimatorParams& params);
-[[nodiscard]] std::unique_ptr<const Estimator> make_antidiagonal_blocks(const EstimatorParams& params);
+[[nodiscard]] std::unique_ptr<const Estimator> make_antidiagonal_blocks(
+    const EstimatorParams& params);
 [[nodiscard]] std::unique_ptr<const Estimator> make_stripe(const EstimatorParams& params);
 [[nodiscard]] std::unique_ptr<const Estimator> make_stripe_vertical_slash(
     const EstimatorParams& params);

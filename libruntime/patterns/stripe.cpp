@@ -20,7 +20,9 @@ class Stripe final : public Estimator {
   [[nodiscard]] size_t scratch_floats(const CallShape& shape) const override {
     return static_cast<size_t>(kEstimateGroup * shape.head_dim);
   }
-  [[nodiscard]] int probability_dim(const CallShape& shape) const override { return shape.head_dim; }
+  [[nodiscard]] int probability_dim(const CallShape& shape) const override {
+    return shape.head_dim;
+  }
   void prepare(const kernels::AttentionHead&, const kernels::Backend&,
                const EstimatorMemory&) const override {}
 
@@ -67,7 +69,9 @@ class StripeVerticalSlash final : public Estimator {
   [[nodiscard]] size_t scratch_floats(const CallShape& shape) const override {
     return larger_scratch(shape) + static_cast<size_t>(shape.n_kv);
   }
-  [[nodiscard]] int probability_dim(const CallShape& shape) const override { return shape.head_dim; }
+  [[nodiscard]] int probability_dim(const CallShape& shape) const override {
+    return shape.head_dim;
+  }
   void prepare(const kernels::AttentionHead& head, const kernels::Backend& backend,
                const EstimatorMemory& memory) const override {
     vertical_slash_->prepare(head, backend, memory);

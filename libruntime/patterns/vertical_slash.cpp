@@ -10,14 +10,15 @@
 namespace mi::runtime::patterns {
 namespace {
 
-constexpr int64_t kForcedColumns = 30;     // of the published code
+constexpr int64_t kForcedColumns = 30;  // of the published code
 constexpr int64_t kForcedDistances = 100;
 
 // x[t] <- combine over x[t .. t+63] by six doublings; beyond the end counts as `neutral`.
 template <class Combine>
 void slide_64(float* x, int64_t count, float neutral, Combine combine) {
   for (int64_t step = 1; step < 64; step *= 2)
-    for (int64_t t = 0; t < count; ++t) x[t] = combine(x[t], t + step < count ? x[t + step] : neutral);
+    for (int64_t t = 0; t < count; ++t)
+      x[t] = combine(x[t], t + step < count ? x[t + step] : neutral);
 }
 
 // score[i] <- budget / (rank + 1/2), ranks by descending score, the first `forced` ahead of all.
@@ -44,7 +45,9 @@ class VerticalSlash final : public Estimator {
   [[nodiscard]] size_t scratch_floats(const CallShape& shape) const override {
     return static_cast<size_t>(64 * shape.n_kv);
   }
-  [[nodiscard]] int probability_dim(const CallShape& shape) const override { return shape.head_dim; }
+  [[nodiscard]] int probability_dim(const CallShape& shape) const override {
+    return shape.head_dim;
+  }
 
   // Evidence: e of columns [n_kv], then of key offsets t >= 0 before the block [n_kv].
   void prepare(const kernels::AttentionHead& head, const kernels::Backend& backend,

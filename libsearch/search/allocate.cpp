@@ -20,7 +20,8 @@ struct HullPoint {
 };
 
 // Lower convex hull: costs rise, losses fall, slopes flatten.
-std::vector<HullPoint> lower_hull(std::span<const Choice> choices, std::span<const size_t> candidates) {
+std::vector<HullPoint> lower_hull(std::span<const Choice> choices,
+                                  std::span<const size_t> candidates) {
   std::vector<HullPoint> points;
   for (size_t c : candidates) points.push_back({choices[c].cost, choices[c].loss, c});
   std::sort(points.begin(), points.end(), [](const HullPoint& a, const HullPoint& b) {
@@ -45,7 +46,7 @@ std::vector<HullPoint> lower_hull(std::span<const Choice> choices, std::span<con
 struct Segment {
   double slope = 0;  // loss saved per cost
   size_t head = 0;
-  size_t to = 0;     // hull point it leads to
+  size_t to = 0;  // hull point it leads to
 };
 
 // Hulls of all heads at one length, with their segments merged by falling slope.
@@ -71,8 +72,8 @@ struct WalkEnd {
   std::vector<size_t> point;  // [head] hull point reached
   double cost = 0;            // sums over heads
   double loss = 0;
-  double bound = 0;           // loss with a fraction of the next segment: no assignment is below
-  double slope = kInfinity;   // of the first segment that did not fit
+  double bound = 0;          // loss with a fraction of the next segment: no assignment is below
+  double slope = kInfinity;  // of the first segment that did not fit
 };
 
 WalkEnd walk_to(const Walk& walk, double limit) {
@@ -125,10 +126,11 @@ double least_cost(const Walk& walk) {
 }
 
 Failure infeasible(double limit, double smallest) {
-  return fail(Code::invalid_argument,
-              fmt::format("budget: {:.4g}% is below the cheapest assignment of these candidates; the "
-                          "smallest feasible budget is {:.4g}%",
-                          100 * limit, std::ceil(smallest * 1e5) / 1e3));
+  return fail(
+      Code::invalid_argument,
+      fmt::format("budget: {:.4g}% is below the cheapest assignment of these candidates; the "
+                  "smallest feasible budget is {:.4g}%",
+                  100 * limit, std::ceil(smallest * 1e5) / 1e3));
 }
 
 Allocation to_allocation(const std::vector<Walk>& walks, const std::vector<WalkEnd>& ends) {
@@ -144,7 +146,8 @@ Allocation to_allocation(const std::vector<Walk>& walks, const std::vector<WalkE
 }
 
 // Each head's family when every length stops at the slope that its free walk has at `share`.
-std::vector<size_t> families_at(const AllocationProblem& problem, const std::vector<Walk>& free_walks,
+std::vector<size_t> families_at(const AllocationProblem& problem,
+                                const std::vector<Walk>& free_walks,
                                 const std::vector<std::vector<size_t>>& members, double share) {
   std::vector<double> slope;
   for (const Walk& walk : free_walks)
@@ -197,7 +200,8 @@ Result<Allocation> allocate_global(const AllocationProblem& problem, double limi
   for (size_t t = 0; t < problem.lengths(); ++t) {
     free_walks.push_back(free_walk(problem, t));
     smallest = std::max(smallest, least_cost(free_walks.back()));
-    bound += walk_to(free_walks.back(), limit * heads).bound / static_cast<double>(problem.lengths());
+    bound +=
+        walk_to(free_walks.back(), limit * heads).bound / static_cast<double>(problem.lengths());
   }
   if (limit < smallest) return infeasible(limit, smallest);
 

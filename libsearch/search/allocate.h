@@ -14,7 +14,7 @@ namespace mi::search {
 
 // A candidate as an allocation sees it, at one prompt length.
 struct Choice {
-  double cost = 0;    // share of dense
+  double cost = 0;  // share of dense
   double loss = 0;
   double recall_p05 = 1;
 };
@@ -49,6 +49,7 @@ struct ParetoPoint {
 [[nodiscard]] Allocation allocate_min_recall(const AllocationProblem& problem, double min_recall);
 
 // The Pareto curve of one length from one walk, costs rising.
-[[nodiscard]] std::vector<ParetoPoint> pareto_curve(const AllocationProblem& problem, size_t length);
+[[nodiscard]] std::vector<ParetoPoint> pareto_curve(const AllocationProblem& problem,
+                                                    size_t length);
 
 }  // namespace mi::search

@@ -19,9 +19,16 @@ std::vector<double> geometric(double first, double ratio, int count) {
   return values;
 }
 
+std::vector<double> rounded(std::vector<double> values) {
+  for (double& value : values) value = std::max(1.0, std::round(value));
+  return values;
+}
+
 // e sums to 64 per row block: density 4 takes the few keys that hold most of the mass, 1/1024 is
 // an eighth of what uniform attention gives each of 8192 keys.
-std::vector<double> densities() { return geometric(4, 1 / std::sqrt(2.0), 25); }
+std::vector<double> densities() {
+  return geometric(4, 1 / std::sqrt(2.0), 25);
+}
 
 Family density_family(Pattern pattern, int64_t sink, int64_t local) {
   Family family;
@@ -97,7 +104,8 @@ std::string Family::describe(size_t candidate) const {
     return fmt::format("{}(blocks {})", name, value);
   if (params.counts)
     return fmt::format("{}({} x {}, {} x {})", name, value, params.vertical, value, params.slash);
-  return fmt::format("{}(density {:.4g}, sink {}, local {})", name, value, params.sink, params.local);
+  return fmt::format("{}(density {:.4g}, sink {}, local {})", name, value, params.sink,
+                     params.local);
 }
 
 size_t CandidateSpace::candidates() const {
@@ -117,7 +125,7 @@ CandidateId candidate_id(const CandidateSpace& space, size_t candidate) {
 CandidateSpace default_candidates() {
   CandidateSpace space;
   const auto factors = geometric(0.0625, std::sqrt(2.0), 14);
-  space.families.push_back(a_shape_family(16, geometric(32, std::sqrt(2.0), 15)));
+  space.families.push_back(a_shape_family(16, rounded(geometric(32, std::sqrt(2.0), 15))));
   space.families.push_back(density_family(Pattern::vertical_slash, 16, 128));
   space.families.push_back(density_family(Pattern::stripe, 16, 128));
   space.families.push_back(density_family(Pattern::stripe_vertical_slash, 16, 128));
@@ -134,14 +142,19 @@ CandidateSpace default_candidates() {
 }
 
 // Fine enough (1/16 octave) that the common factor spends a limit to about 2 %.
-std::vector<double> published_factors() { return geometric(0.03125, std::pow(2.0, 1.0 / 16), 129); }
+std::vector<double> published_factors() {
+  return geometric(0.03125, std::pow(2.0, 1.0 / 16), 129);
+}
 
 CandidateSpace published_candidates(int64_t length) {
   CandidateSpace space;
   const auto factors = published_factors();
-  space.families.push_back(a_shape_family(100, {}));
-  for (double factor : factors)
-    space.families.back().values.push_back(std::max(1.0, std::round(800 * factor)));
+  const auto scaled = [&](double count) {
+    std::vector<double> values;
+    for (double factor : factors) values.push_back(count * factor);
+    return rounded(values);
+  };
+  space.families.push_back(a_shape_family(100, scaled(800)));
   space.families.push_back(counts_family(30, 800, factors));
   space.families.push_back(counts_family(100, 750, factors));
   space.families.push_back(counts_family(500, 700, factors));
@@ -149,9 +162,7 @@ CandidateSpace published_candidates(int64_t length) {
   Family blocks;
   blocks.params.pattern = Pattern::block_sparse;
   blocks.params.counts = true;
-  const double eighth = static_cast<double>(length) / 64 / 8;
-  for (double factor : factors)
-    blocks.values.push_back(std::max(1.0, std::round(eighth * factor)));
+  blocks.values = scaled(static_cast<double>(length) / 64 / 8);
   space.families.push_back(blocks);
   return space;
 }

@@ -7,7 +7,9 @@
 namespace mi::search {
 
 // Sign-free exponent and three mantissa bits: eight bins an octave, ordered like the floats.
-size_t LevelTable::bin(float e) { return (std::bit_cast<uint32_t>(e) & 0x7fffffffU) >> 20; }
+size_t LevelTable::bin(float e) {
+  return (std::bit_cast<uint32_t>(e) & 0x7fffffffU) >> 20;
+}
 
 LevelTable::LevelTable(std::vector<float> thresholds) : thresholds_(std::move(thresholds)) {
   for (size_t bin = 0; bin < start_.size(); ++bin) {

@@ -4,9 +4,12 @@ namespace mi::search {
 
 std::string_view to_string(Objective objective) {
   switch (objective) {
-    case Objective::error: return "error";
-    case Objective::square: return "square";
-    case Objective::mass: return "mass";
+    case Objective::error:
+      return "error";
+    case Objective::square:
+      return "square";
+    case Objective::mass:
+      return "mass";
   }
   return "unknown";
 }

@@ -41,7 +41,8 @@ Result<PlannedAttention> PlannedAttention::make(const runtime::HeadConfig& confi
 }
 
 Status PlannedAttention::run(const LayerQkv& layer, TensorView<float, 3> o) {
-  return plan_.run(layer.layer, layer.q, layer.k, layer.v, o, lse_.view(), workspace_.data(), stats_);
+  return plan_.run(layer.layer, layer.q, layer.k, layer.v, o, lse_.view(), workspace_.data(),
+                   stats_);
 }
 
 }  // namespace mi::search

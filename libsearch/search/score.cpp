@@ -85,8 +85,8 @@ struct LayerScorer::ThreadMemory {
   AlignedBuffer<float> estimates;  // [64, tokens]
   AlignedBuffer<float> scratch;    // of estimators
   AlignedBuffer<char> kernel_scratch;
-  AlignedBuffer<uint8_t> level;    // [families, 64, tokens]
-  AlignedBuffer<float> mass;       // [candidates - 1, 64]
+  AlignedBuffer<uint8_t> level;  // [families, 64, tokens]
+  AlignedBuffer<float> mass;     // [candidates - 1, 64]
   AlignedBuffer<float> error;
   AlignedBuffer<float> column_mass;  // [tokens]
   std::vector<kernels::LevelFamily> families;
@@ -96,13 +96,13 @@ struct LayerScorer::ThreadMemory {
 struct LayerScorer::Data {
   std::vector<std::unique_ptr<const runtime::Estimator>> estimators;
   std::vector<LevelTable> tables;
-  std::vector<size_t> evidence_at;     // offset of each family in a head's evidence
+  std::vector<size_t> evidence_at;  // offset of each family in a head's evidence
   size_t evidence_floats = 0;
-  AlignedBuffer<float> evidence;       // [heads, evidence_floats]
+  AlignedBuffer<float> evidence;  // [heads, evidence_floats]
   std::vector<ThreadMemory> threads;
-  std::vector<HeadSums> sums;          // [heads, groups]
-  std::vector<double> inverse_norm;    // [tokens] 1 / ||residual||^2
-  size_t scored = 0;                   // candidates without dense
+  std::vector<HeadSums> sums;        // [heads, groups]
+  std::vector<double> inverse_norm;  // [tokens] 1 / ||residual||^2
+  size_t scored = 0;                 // candidates without dense
 };
 
 LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
@@ -193,7 +193,8 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
   const int64_t stride = std::max<int64_t>(1, blocks / kErrorBlocks);
   const size_t families = space_.families.size();
   const auto level_row = [&](size_t f, int64_t m) {
-    return memory.level.data() + (static_cast<int64_t>(f) * kEstimateGroup + m - begin) * tokens;
+    return memory.level.data() +
+           (static_cast<int64_t>(f) * std::min(blocks, kEstimateGroup) + m - begin) * tokens;
   };
   for (size_t f = 0; f < families; ++f) {
     data_->estimators[f]->rows(
@@ -206,7 +207,8 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
     for (int64_t m = begin; m < end; ++m) {
       const float* e = memory.estimates.data() + (m - begin) * tokens;
       uint8_t* level = level_row(f, m);
-      for (int64_t j = 0; j < head.keys_end(m); ++j) level[j] = static_cast<uint8_t>(table.level(e[j]));
+      for (int64_t j = 0; j < head.keys_end(m); ++j)
+        level[j] = static_cast<uint8_t>(table.level(e[j]));
     }
   }
 
@@ -243,10 +245,11 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
     if (sampled) {
       const double block_weight = m % stride == stride / 2 ? static_cast<double>(stride) : 1.0;
       for (int r = 0; r < rows; ++r) {
-        weight[r] = block_weight * (layer.residual.data != nullptr
-                                        ? data_->inverse_norm[static_cast<size_t>(first + r)]
-                                        : 1 / std::max(1e-30, squared_norm(output + r * layer.o.stride[1],
-                                                                           shape_.head_dim)));
+        weight[r] =
+            block_weight * (layer.residual.data != nullptr
+                                ? data_->inverse_norm[static_cast<size_t>(first + r)]
+                                : 1 / std::max(1e-30, squared_norm(output + r * layer.o.stride[1],
+                                                                   shape_.head_dim)));
       }
       sums.error_rows += block_weight * rows;
     }

@@ -14,14 +14,14 @@
 namespace mi::search {
 
 struct CandidateScore {
-  double recall = 0;       // mean over rows of the attention mass kept
-  double square = 0;       // mean over rows of the squared lost mass
-  double recall_p05 = 0;   // 5th percentile over row blocks of their mean recall
-  double recall_min = 0;   // the worst row block
-  double recall_last = 0;  // the last row block, where the answer is written
-  double error = 0;        // mean over sampled rows of ||(o - o~) W_O||^2 / ||residual||^2
-  double share = 0;        // cost as a share of dense
-  double oracle_lost = 0;  // lost mass of the true column mass as estimate at the same cost
+  double recall = 0;          // mean over rows of the attention mass kept
+  double square = 0;          // mean over rows of the squared lost mass
+  double recall_p05 = 0;      // 5th percentile over row blocks of their mean recall
+  double recall_min = 0;      // the worst row block
+  double recall_last = 0;     // the last row block, where the answer is written
+  double error = 0;           // mean over sampled rows of ||(o - o~) W_O||^2 / ||residual||^2
+  double share = 0;           // cost as a share of dense
+  double oracle_lost = 0;     // lost mass of the true column mass as estimate at the same cost
   double uniform_recall = 0;  // recall that uniform attention would have under the same mask
 };
 
@@ -51,7 +51,8 @@ struct ScoreShape {
 // std::bad_alloc only.
 class LayerScorer {
  public:
-  LayerScorer(const CandidateSpace& space, const ScoreShape& shape, const kernels::Backend& backend);
+  LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
+              const kernels::Backend& backend);
   ~LayerScorer();
   // [heads][candidates], dense last.
   [[nodiscard]] std::vector<std::vector<CandidateScore>> score(const LayerAttention& layer);

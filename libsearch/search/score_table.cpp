@@ -20,9 +20,12 @@ double seconds_since(Clock::time_point start) {
 
 double loss_of(const CandidateScore& score, Objective objective) {
   switch (objective) {
-    case Objective::error: return score.error;
-    case Objective::square: return score.square;
-    case Objective::mass: return std::max(0.0, 1 - score.recall);
+    case Objective::error:
+      return score.error;
+    case Objective::square:
+      return score.square;
+    case Objective::mass:
+      return std::max(0.0, 1 - score.recall);
   }
   return 0;
 }
@@ -75,8 +78,7 @@ Result<ScoreTable> score_samples(const Model& model, std::span<const Sample> sam
       return {};
     };
     const auto layer_done = [&](int layers, int of) {
-      if (progress)
-        progress("score", (done + work(spec, tokens) * layers / of) / total);
+      if (progress) progress("score", (done + work(spec, tokens) * layers / of) / total);
     };
     MI_TRY([[maybe_unused]] const auto hidden, model.forward(sample.ids, attention, layer_done));
     done += work(spec, tokens);

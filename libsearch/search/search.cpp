@@ -18,8 +18,8 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-
-// A short decimal of a value computed to that precision: the file shows no digits that mean nothing.
+// A short decimal of a value computed to that precision: the file shows no digits that mean
+// nothing.
 double decimals(double value, int digits) {
   return std::stod(fmt::format("{:.{}f}", value, digits));
 }
@@ -44,7 +44,8 @@ struct ChosenScores {
   const Allocation& allocation;
   std::vector<int64_t> lengths;
 
-  [[nodiscard]] const CandidateScore& at(const SampleScores& sample, size_t layer, size_t head) const {
+  [[nodiscard]] const CandidateScore& at(const SampleScores& sample, size_t layer,
+                                         size_t head) const {
     const auto t = static_cast<size_t>(
         std::lower_bound(lengths.begin(), lengths.end(), sample.length) - lengths.begin());
     const size_t heads = sample.layers[layer].size();
@@ -115,11 +116,11 @@ Result<Allocation> allocate(const AllocationProblem& problem, const SearchOption
     Allocation allocation = allocate_min_recall(problem, *options.min_recall);
     const double cost = *std::max_element(allocation.cost.begin(), allocation.cost.end());
     if (options.limit && cost > *options.limit)
-      return fail(Code::invalid_argument,
-                  fmt::format("budget: {:.4g}% does not give every head a p05 recall of {}; the "
-                              "smallest budget that does is {:.4g}%",
-                              100 * *options.limit, *options.min_recall,
-                              std::ceil(cost * 1e5) / 1e3));
+      return fail(
+          Code::invalid_argument,
+          fmt::format("budget: {:.4g}% does not give every head a p05 recall of {}; the "
+                      "smallest budget that does is {:.4g}%",
+                      100 * *options.limit, *options.min_recall, std::ceil(cost * 1e5) / 1e3));
     return allocation;
   }
   if (!options.limit)
@@ -153,8 +154,7 @@ runtime::HeadConfig to_config(const ModelSpec& spec, const ScoreTable& table,
       const auto l = static_cast<size_t>(layer);
       const auto h = static_cast<size_t>(head);
       const size_t flat = l * static_cast<size_t>(spec.heads) + h;
-      const size_t family =
-          candidate_id(options.space, allocation.chosen[0][flat]).family;
+      const size_t family = candidate_id(options.space, allocation.chosen[0][flat]).family;
       runtime::HeadEntry& entry = heads.emplace_back();
       double recall = 0;
       std::map<int64_t, double> share;

@@ -24,7 +24,7 @@ struct SearchOptions {
   std::optional<double> limit;       // share of dense
   std::optional<double> min_recall;  // least cost with this p05 recall in every head, within limit
   uint64_t seed = 0;
-  std::string description;           // the options as the user gave them, for the file
+  std::string description;  // the options as the user gave them, for the file
   ComputeOptions compute;
 };
 

@@ -42,7 +42,8 @@ double layer_error(const LayerQkv& layer, const TensorView<const float, 3>& dens
   double error = 0;
   for (int64_t r = 0; r < rows; ++r) {
     const Eigen::Map<const Eigen::RowVectorXf> residual(
-        layer.residual.data + r * kErrorStride * layer.residual.stride[0], layer.residual.extent[1]);
+        layer.residual.data + r * kErrorStride * layer.residual.stride[0],
+        layer.residual.extent[1]);
     error += static_cast<double>(projected.row(r).squaredNorm()) /
              std::max(1e-30, static_cast<double>(residual.squaredNorm()));
   }

@@ -14,16 +14,16 @@ namespace mi::search {
 
 struct SampleVerdict {
   int64_t length = 0;
-  double share = 0;           // executed cost, mean over heads and layers
-  double recall = 0;          // exp(lse_sparse - lse_dense), mean over rows, heads, layers
-  double lost_square = 0;     // squared lost mass, mean alike
-  double recall_min = 1;      // the worst head's mean
-  double output_error = 0;    // mean over layers of ||(o - o~) W_O||^2 / ||residual||^2
-  double kl = 0;              // KL(dense || sparse) of the next token, mean over positions, nats
-  double top1 = 0;            // positions where both prefer the same token
-  double dense_nll = 0;       // mean loss of the sample's own next tokens
+  double share = 0;         // executed cost, mean over heads and layers
+  double recall = 0;        // exp(lse_sparse - lse_dense), mean over rows, heads, layers
+  double lost_square = 0;   // squared lost mass, mean alike
+  double recall_min = 1;    // the worst head's mean
+  double output_error = 0;  // mean over layers of ||(o - o~) W_O||^2 / ||residual||^2
+  double kl = 0;            // KL(dense || sparse) of the next token, mean over positions, nats
+  double top1 = 0;          // positions where both prefer the same token
+  double dense_nll = 0;     // mean loss of the sample's own next tokens
   double sparse_nll = 0;
-  int capped_heads = 0;       // heads whose share cap bound
+  int capped_heads = 0;  // heads whose share cap bound
   // Of retrieval samples: every answer token preferred, and the answer's log-probability.
   bool has_answer = false;
   bool dense_right = false;

@@ -12,8 +12,8 @@
 namespace mi::kernels {
 namespace {
 
-using test::worst_difference;
 using test::random_normal;
+using test::worst_difference;
 
 struct Shape {
   int64_t n_q, n_kv;
@@ -21,9 +21,9 @@ struct Shape {
   float softcap = 0;
 };
 
-const Shape kShapes[] = {{1, 1, 64},      {1, 200, 64},   {63, 63, 64},      {64, 64, 64},
-                         {65, 65, 64},    {65, 190, 128}, {300, 300, 8},     {130, 257, 80},
-                         {127, 640, 96},  {64, 64, 256},  {200, 333, 64, 5}, {129, 129, 128, 30},
+const Shape kShapes[] = {{1, 1, 64},       {1, 200, 64},   {63, 63, 64},      {64, 64, 64},
+                         {65, 65, 64},     {65, 190, 128}, {300, 300, 8},     {130, 257, 80},
+                         {127, 640, 96},   {64, 64, 256},  {200, 333, 64, 5}, {129, 129, 128, 30},
                          {1, 64, 64, 1.0F}};
 
 struct Problem {
@@ -88,10 +88,10 @@ TEST_CASE("four tokens by hand", "[cpu]") {
     std::vector<float> o(4 * 8);
     float lse[4];
     CHECK(backend->attend(head, 0, nullptr, o.data(), 8, lse, scratch.data()) == 1);
-    CHECK(o[0] == Approx(0));            // row 0 sees key 0
-    CHECK(o[8] == Approx(0.75));         // keys 0 (1/4), 1 (3/4)
-    CHECK(o[16] == Approx(1.0));         // (0*1 + 1*3 + 2*1)/5
-    CHECK(o[24] == Approx(8.0 / 6.0));   // (0 + 3 + 2 + 3)/6
+    CHECK(o[0] == Approx(0));           // row 0 sees key 0
+    CHECK(o[8] == Approx(0.75));        // keys 0 (1/4), 1 (3/4)
+    CHECK(o[16] == Approx(1.0));        // (0*1 + 1*3 + 2*1)/5
+    CHECK(o[24] == Approx(8.0 / 6.0));  // (0 + 3 + 2 + 3)/6
     CHECK(lse[3] == Approx(std::log(6.0)));
   }
 }
@@ -110,10 +110,10 @@ TEST_CASE("attend agrees with the reference for any selection", "[cpu]") {
             const uint64_t* words = density < 0 ? nullptr : bitmap.data();
             const auto size = static_cast<size_t>(problem.head.rows(m) * shape.head_dim);
             std::vector<float> got(size), want(size);
-            std::vector<float> got_lse(static_cast<size_t>(problem.head.rows(m))), want_lse(got_lse);
-            const int64_t tiles =
-                backend.attend(problem.head, m, words, got.data(), shape.head_dim, got_lse.data(),
-                               scratch.data());
+            std::vector<float> got_lse(static_cast<size_t>(problem.head.rows(m))),
+                want_lse(got_lse);
+            const int64_t tiles = backend.attend(problem.head, m, words, got.data(), shape.head_dim,
+                                                 got_lse.data(), scratch.data());
             const int64_t want_tiles = reference_backend().attend(
                 problem.head, m, words, want.data(), shape.head_dim, want_lse.data(), nullptr);
             INFO("n_q " << shape.n_q << " n_kv " << shape.n_kv << " d " << shape.head_dim << " cap "
@@ -151,9 +151,17 @@ TEST_CASE("probabilities agree with the reference", "[cpu]") {
       for (int r = 0; r < rows; ++r) visible.push_back(1 + (r * 37) % shape.n_kv);
       const int64_t stride = shape.n_kv + 5;
       std::vector<float> got(static_cast<size_t>(rows * stride), -1.0f), want = got;
-      ProbabilityRows call{problem.head.q, problem.head.q_stride, rows, problem.head.k,
-                           problem.head.k_stride, shape.head_dim, problem.head.scale, shape.softcap,
-                           visible.data(), got.data(), stride};
+      ProbabilityRows call{problem.head.q,
+                           problem.head.q_stride,
+                           rows,
+                           problem.head.k,
+                           problem.head.k_stride,
+                           shape.head_dim,
+                           problem.head.scale,
+                           shape.softcap,
+                           visible.data(),
+                           got.data(),
+                           stride};
       AlignedBuffer<char> scratch(backend.scratch_bytes(shape.head_dim, shape.n_kv));
       backend.probabilities(call, scratch.data());
       call.p = want.data();
@@ -187,8 +195,8 @@ TEST_CASE("score agrees with the reference", "[cpu]") {
           for (int64_t j = 0; j < keys; ++j)
             family.push_back(static_cast<uint8_t>(engine() % (kLevels + 1)));
         std::fill(level[2].begin(), level[2].end(), uint8_t{kLevels});  // selects nothing at all
-        const auto run = [&](const Backend& with, std::vector<float>& mass, std::vector<float>& error,
-                             std::vector<float>& columns) {
+        const auto run = [&](const Backend& with, std::vector<float>& mass,
+                             std::vector<float>& error, std::vector<float>& columns) {
           mass.assign(3 * kLevels * 64, 7.0f);
           error.assign(3 * kLevels * 64, 7.0f);
           columns.assign(static_cast<size_t>(keys), 7.0f);
@@ -197,8 +205,9 @@ TEST_CASE("score agrees with the reference", "[cpu]") {
             families.push_back({level[f].data(), kLevels, mass.data() + f * kLevels * 64,
                                 error.data() + f * kLevels * 64});
           AlignedBuffer<char> scratch(with.scratch_bytes(d, shape.n_kv));
-          with.score({problem.head, m, lse.data(), columns.data(), families, o.data(), d, gram.data()},
-                     scratch.data());
+          with.score(
+              {problem.head, m, lse.data(), columns.data(), families, o.data(), d, gram.data()},
+              scratch.data());
         };
         std::vector<float> got_mass, got_error, got_columns, want_mass, want_error, want_columns;
         run(backend, got_mass, got_error, got_columns);

@@ -78,7 +78,8 @@ class RandomConfig {
   double real() { return std::bit_cast<double>(engine_() % 0x7fefffffffffffffu + 1); }
   double count() { return below(2) == 0 ? 1 + below(9) : static_cast<double>(engine_() >> 24); }
   SampleNote note() {
-    return {text(), 1 + below(99999), below(2) == 0 ? "" : std::string(64, 'a')};
+    const auto digits = static_cast<size_t>(64 * below(2));
+    return {text(), 1 + below(99999), std::string(digits, 'a')};
   }
 
   std::string text() {

@@ -7,7 +7,9 @@
 namespace mi::search {
 namespace {
 
-double uniform(std::mt19937_64& engine) { return static_cast<double>(engine() >> 11) * 0x1p-53; }
+double uniform(std::mt19937_64& engine) {
+  return static_cast<double>(engine() >> 11) * 0x1p-53;
+}
 
 // Candidates of `families` families with falling loss, plus dense, which costs 1 and loses nothing.
 AllocationProblem random_problem(uint64_t seed, size_t lengths, size_t heads, size_t families,
@@ -57,8 +59,7 @@ double brute_force(const AllocationProblem& problem, double limit) {
         if (problem.families[c] != family) continue;
         const Choice& choice = problem.choices[t][h][c];
         cost[t] += choice.cost;
-        next(next, t + 1, family,
-             so_far + choice.loss / static_cast<double>(problem.lengths()));
+        next(next, t + 1, family, so_far + choice.loss / static_cast<double>(problem.lengths()));
         cost[t] -= choice.cost;
       }
     };
