@@ -86,27 +86,42 @@ std::string headline(const HeadConfig& config, const Painter& painter) {
   out += fmt::format("   {}, {} layers x {} heads ({} KV heads), head_dim {}\n",
                      clean(model.architecture), model.layers, model.heads, model.kv_heads,
                      model.head_dim);
-  out += fmt::format("{:<10}{} of dense; achieved {}\n", "limit", percent(config.limit.share),
+  out += fmt::format("{:<12}{} of dense; achieved {}\n", "limit", percent(config.limit.share),
                      by_length(config.limit.achieved));
   out +=
-      fmt::format("{:<10}{}, objective {}, gap to the optimum at most {:.2g}\n", "allocation",
+      fmt::format("{:<12}{}, objective {}, gap to the optimum at most {:.2g}\n", "allocation",
                   clean(config.limit.allocation), clean(config.limit.objective), config.limit.gap);
   const HeadConfig::Quality& quality = config.quality;
   out +=
-      fmt::format("{:<10}mean {:.4f}   p05 {:.4f}   min {:.4f}   last rows {:.4f}\n", "recall",
+      fmt::format("{:<12}mean {:.4f}   p05 {:.4f}   min {:.4f}   last rows {:.4f}\n", "recall",
                   quality.recall_mean, quality.recall_p05, quality.recall_min, quality.recall_last);
   return out;
 }
 
 struct Column {
   Pattern pattern;
+  std::string_view name;
   int heads = 0;
 };
+
+// For terminals in which the full names do not fit.
+std::string_view short_name(Pattern pattern) {
+  switch (pattern) {
+    case Pattern::vertical_slash:
+      return "v_slash";
+    case Pattern::block_sparse:
+      return "block";
+    case Pattern::stripe_vertical_slash:
+      return "str+vs";
+    default:
+      return to_string(pattern);
+  }
+}
 
 std::vector<Column> patterns_used(const HeadConfig& config) {
   std::vector<Column> columns;
   for (const Pattern pattern : kPatterns) {
-    Column column{pattern};
+    Column column{pattern, to_string(pattern)};
     for (const auto& layer : config.layers)
       column.heads +=
           static_cast<int>(std::count_if(layer.begin(), layer.end(), [&](const HeadEntry& head) {
@@ -118,15 +133,19 @@ std::vector<Column> patterns_used(const HeadConfig& config) {
 }
 
 std::string pattern_mix(const HeadConfig& config, int width, const Painter& painter) {
-  const std::vector<Column> columns = patterns_used(config);
-  std::string out = painter.bold("Heads by pattern") + "\n";
-  std::string head = fmt::format("{:>5}", "layer");
-  for (const Column& column : columns) head += fmt::format("  {:>6}", to_string(column.pattern));
-  head += "  recall";
+  std::vector<Column> columns = patterns_used(config);
+  const auto header = [&] {
+    std::string line = fmt::format("{:>5}", "layer");
+    for (const Column& column : columns) line += fmt::format("  {:>6}", column.name);
+    return fmt::format("{}  recall", line);
+  };
+  if (static_cast<int>(header().size()) > width)
+    for (Column& column : columns) column.name = short_name(column.pattern);
+  const std::string head = header();
   const int room = std::clamp(width - static_cast<int>(head.size()) - 2, 0, 20);
-  out += head + "\n";
+  std::string out = fmt::format("{}\n{}\n", painter.bold("Heads by pattern"), head);
   const auto cell = [](const Column& column, int64_t count) {
-    const size_t size = std::max<size_t>(6, to_string(column.pattern).size());
+    const size_t size = std::max<size_t>(6, column.name.size());
     return count == 0 ? fmt::format("  {:>{}}", ".", size) : fmt::format("  {:>{}}", count, size);
   };
   for (size_t layer = 0; layer < config.layers.size(); ++layer) {
@@ -150,8 +169,8 @@ std::string head_row(const HeadConfig& config, HeadPlace place, int width, const
       config.layers[static_cast<size_t>(place.layer)][static_cast<size_t>(place.head)];
   const std::string start = fmt::format("{:>5} {:>4}", place.layer, place.head);
   const std::string recall = fmt::format("  {:.4f}", head.recall);
-  const std::string rest =
-      fmt::format("  {:<22}{}", to_string(head.pattern), parameters_text(head));
+  std::string rest = fmt::format("  {:<21} {}", to_string(head.pattern), parameters_text(head));
+  rest.erase(rest.find_last_not_of(' ') + 1);
   const int used = static_cast<int>(start.size() + recall.size());
   return start + painter.by_recall(head.recall, recall) + cut(rest, width - used) + "\n";
 }

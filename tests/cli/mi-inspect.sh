@@ -1,0 +1,85 @@
+#!/bin/bash
+# mi-inspect as a user meets it: what it prints, where, and with which exit code.
+# usage: mi-inspect.sh TOOL DATA_FOLDER
+set -euo pipefail
+tool=$1
+data=$2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# expect CODE ARGS...: runs the tool, keeps stdout and stderr.
+expect() {
+  local want=$1 got=0
+  shift
+  "$tool" "$@" >"$work/out" 2>"$work/err" || got=$?
+  if [[ $got != "$want" ]]; then
+    echo "mi-inspect $*: exit code $got, expected $want"
+    cat "$work/out" "$work/err"
+    exit 1
+  fi
+}
+has() {
+  if ! grep -qF -- "$2" "$work/$1"; then
+    echo "$1 lacks: $2"
+    cat "$work/$1"
+    exit 1
+  fi
+}
+is_empty() {
+  if [[ -s $work/$1 ]]; then
+    echo "$1 is not empty:"
+    cat "$work/$1"
+    exit 1
+  fi
+}
+
+expect 0 show "$data/config_v1.yaml"
+has out 'Worst heads by recall'
+has out 'Certificate (held-out samples, run sparse)'
+is_empty err
+if grep -q $'\x1b' "$work/out"; then echo 'colours without a terminal'; exit 1; fi
+
+expect 0 heads "$data/config_v1.yaml"
+[[ $(wc -l <"$work/out") == 14 ]]
+
+expect 0 show --json "$data/config_v1.yaml"
+has out '"logit_kl": 0.018'
+expect 0 heads --json "$data/config_v1.yaml"
+has out '"pattern": "stripe+vertical_slash"'
+
+expect 0 --help
+has out 'show'
+expect 0 --version
+has out 'mi-inspect '
+
+expect 2
+is_empty out
+expect 2 show
+expect 2 draw "$data/config_v1.yaml"
+expect 2 show --yaml "$data/config_v1.yaml"
+
+expect 3 show "$work/absent.yaml"
+has err "$work/absent.yaml: cannot be opened"
+is_empty out
+expect 3 show "$work"
+has err 'found a folder, expected a file'
+sed 's/share: 0.15/share: 1.5/' "$data/config_v1.yaml" >"$work/bad.yaml"
+expect 3 heads "$work/bad.yaml"
+has err "bad.yaml:12:16: found '1.5', expected a number in (0, 1]"
+[[ $(wc -l <"$work/err") == 1 ]]
+
+# A full disk behind a redirection is a failure, not silence.
+if [[ -w /dev/full ]]; then
+  got=0
+  "$tool" show "$data/config_v1.yaml" >/dev/full 2>"$work/err" || got=$?
+  [[ $got == 1 ]]
+  has err 'cannot write to stdout'
+fi
+
+# On a terminal it has colours, unless NO_COLOR is set.
+if command -v script >/dev/null; then
+  TERM=xterm script -qec "'$tool' show '$data/config_v1.yaml'" /dev/null >"$work/out"
+  has out $'\x1b[31m'
+  NO_COLOR=1 TERM=xterm script -qec "'$tool' show '$data/config_v1.yaml'" /dev/null >"$work/out"
+  if grep -q $'\x1b' "$work/out"; then echo 'colours despite NO_COLOR'; exit 1; fi
+fi

@@ -1,0 +1,107 @@
+#include "libsearch/report/text.h"
+
+#include <sstream>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/support.h"
+
+namespace mi::search {
+namespace {
+
+runtime::HeadConfig frozen() {
+  auto config = runtime::load_config(std::string(MI_TEST_DATA) + "/config_v1.yaml");
+  REQUIRE(config);
+  return *config;
+}
+
+bool has(const std::string& text, const std::string& part) {
+  INFO(text);
+  CHECK(text.find(part) != std::string::npos);
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("the table says model, limit, mix, recall, worst heads and certificate") {
+  const std::string text = show_table(frozen(), {100, false});
+  has(text, "SmolLM2-135M-Instruct   llama, 2 layers x 6 heads (2 KV heads), head_dim 64");
+  has(text, "limit       15.00 % of dense; achieved 14.97 % at 2048, 14.81 % at 8192");
+  has(text, "allocation  global, objective error, gap to the optimum at most 1.2e-05");
+  has(text, "recall      mean 0.9512   p05 0.8123   min 0.4012   last rows 0.9900");
+  has(text, "    1       1        .               2             2       1");
+  has(text, "    1    3  0.0000  vertical_slash        vertical 0, slash 10");
+  has(text, "KL(dense, sparse) 0.018 nats per token");
+  has(text, "a/b: at 2048/8192 tokens");
+  CHECK(text.find('\x1b') == std::string::npos);
+  CHECK(text.find(" \n") == std::string::npos);
+}
+
+TEST_CASE("colour adds only escapes, and marks bad recall") {
+  const std::string plain = show_table(frozen(), {100, false});
+  std::string coloured = show_table(frozen(), {100, true});
+  has(coloured, "\x1b[31m  0.0000\x1b[0m");
+  for (size_t at = 0; (at = coloured.find('\x1b')) != std::string::npos;)
+    coloured.erase(at, coloured.find('m', at) - at + 1);
+  CHECK(coloured == plain);
+}
+
+TEST_CASE("rows of heads fit the terminal") {
+  std::istringstream lines(heads_table(frozen(), {60, false}));
+  std::string line;
+  int rows = 0;
+  for (std::getline(lines, line); std::getline(lines, line); ++rows) CHECK(line.size() <= 60);
+  CHECK(rows == 13);
+  std::istringstream narrow(show_table(frozen(), {60, false}));
+  while (std::getline(narrow, line))
+    if (line.find("layer") == 0) CHECK(line.size() <= 60);
+}
+
+TEST_CASE("a config without certificate says so") {
+  runtime::HeadConfig config = frozen();
+  config.quality.held_out.reset();
+  has(show_table(config, {}), "none: the search was not verified");
+  CHECK(nlohmann::json::parse(show_json(config))["certificate"].is_null());
+}
+
+TEST_CASE("text from the file cannot drive the terminal or break the JSON") {
+  runtime::HeadConfig config = frozen();
+  config.model.name = "evil\x1b[2J\n\xff";
+  CHECK(show_table(config, {100, false}).find('\x1b') == std::string::npos);
+  CHECK(!nlohmann::json::parse(show_json(config))["model"]["name"].get<std::string>().empty());
+}
+
+TEST_CASE("an empty config is shown, not a crash") {
+  const runtime::HeadConfig config;
+  CHECK(!show_table(config, {}).empty());
+  CHECK(!heads_table(config, {}).empty());
+  CHECK(nlohmann::json::parse(heads_json(config))["heads"].empty());
+}
+
+TEST_CASE("JSON holds the same facts") {
+  const auto show = nlohmann::json::parse(show_json(frozen()));
+  CHECK(show["limit"]["achieved"]["8192"] == 0.1481);
+  CHECK(show["recall"]["p05"] == 0.8123);
+  CHECK(show["layers"][1]["patterns"]["block_sparse"] == 2);
+  CHECK(show["layers"].size() == 2);
+  CHECK(show["worst_heads"][0]["head"] == 3);
+  CHECK(show["worst_heads"].size() == 10);
+  CHECK(show["certificate"]["logit_kl"] == 0.018);
+  const auto heads = nlohmann::json::parse(heads_json(frozen()))["heads"];
+  REQUIRE(heads.size() == 12);
+  CHECK(heads[0]["density"]["2048"] == 0.012);
+  CHECK(heads[1]["vertical"] == 1000);
+  CHECK(heads[5]["stride"] == 8);
+}
+
+TEST_CASE("worst heads come by recall, then by place") {
+  const auto places = worst_heads(frozen(), 4);
+  REQUIRE(places.size() == 4);
+  CHECK(places[0].layer == 1);
+  CHECK(places[0].head == 3);
+  CHECK(places[3].layer == 0);  // 0.9 in layer 0 before 0.9 in layer 1
+  CHECK(places[3].head == 3);
+}
+
+}  // namespace mi::search
