@@ -44,6 +44,8 @@ class Estimator {
 
   // Operations of prepare and rows over all row blocks.
   [[nodiscard]] virtual double flops(const CallShape& shape) const = 0;
+  // Operations of rows alone: what a second pass over the estimates adds.
+  [[nodiscard]] virtual double rows_flops(const CallShape& shape) const { return flops(shape); }
   [[nodiscard]] virtual size_t evidence_floats(const CallShape& shape) const = 0;
   [[nodiscard]] virtual size_t scratch_floats(const CallShape& shape) const = 0;
   // Largest `dim` it asks of Backend::probabilities.

@@ -65,11 +65,16 @@ Result<Plan> Plan::make(const HeadConfig& config, const PlanShape& shape,
       HeadPlan head_plan;
       MI_TRY(head_plan.resolved, resolve_head(entry, config.kernel, shape.n_kv));
       head_plan.estimator = make_estimator(head_plan.resolved.params);
-      const double estimate =
-          head_plan.estimator->flops(call) / tile_flops(shape.head_dim);  // in tiles
-      if (head_plan.resolved.share && entry.pattern != Pattern::dense)
-        head_plan.tile_cap = std::max<int64_t>(
-            0, static_cast<int64_t>(*head_plan.resolved.share * dense - estimate + 1e-6 * dense));
+      if (head_plan.resolved.share && entry.pattern != Pattern::dense) {
+        const double once = head_plan.estimator->flops(call);
+        const auto affordable = [&](double estimate) {
+          const double tiles = *head_plan.resolved.share * dense -
+                               estimate / tile_flops(shape.head_dim) + 1e-6 * dense;
+          return std::max<int64_t>(0, static_cast<int64_t>(tiles));
+        };
+        head_plan.tile_cap = affordable(once);
+        head_plan.second_cap = affordable(once + head_plan.estimator->rows_flops(call));
+      }
       beyond += head_plan.resolved.beyond_range ? 1 : 0;
       heads.push_back(std::move(head_plan));
     }
@@ -163,6 +168,12 @@ Status Plan::run(int layer, TensorView<const float, 3> q, TensorView<const float
   if (!stats.empty() && stats.size() != static_cast<size_t>(shape_.heads))
     return fail(Code::invalid_argument,
                 fmt::format("stats: got {}, expected {}", stats.size(), shape_.heads));
+  const std::array<int64_t, 2> rows = {shape_.heads, shape_.n_q};
+  if (lse.data != nullptr && (lse.extent != rows || lse.stride[1] != 1))
+    return fail(Code::invalid_argument,
+                fmt::format("lse: got [{}, {}] with inner stride {}, expected [{}, {}] with 1",
+                            lse.extent[0], lse.extent[1], lse.stride[1], rows[0], rows[1]));
+  if (workspace == nullptr) return fail(Code::invalid_argument, "workspace: no data");
   constexpr int kMaxWave = 64;
   std::array<kernels::AttentionHead, kMaxWave> heads;
   const int group = shape_.heads / shape_.kv_heads;
@@ -274,7 +285,7 @@ void Plan::run_wave(const Wave& wave) const {
       again[at] = plan.resolved.spend_share || total > plan.tile_cap;
       if (again[at])
         lambda[at] = lambda_for_tiles({bins_of(i), static_cast<size_t>(blocks) * kHistogramBins},
-                                      plan.tile_cap);
+                                      plan.second_cap);
     }
 #pragma omp for schedule(dynamic)
     for (int64_t unit = 0; unit < count * groups; ++unit)
@@ -302,7 +313,8 @@ void Plan::run_wave(const Wave& wave) const {
     stats = {};
     for (int64_t m = 0; m < blocks; ++m) stats.tiles += tiles_of(i)[m];
     stats.capped = again[at] && !wave.plans[at].resolved.spend_share;
-    stats.estimate_flops = wave.plans[at].estimator->flops(call) * (again[at] ? 2 : 1);
+    const Estimator& estimator = *wave.plans[at].estimator;
+    stats.estimate_flops = estimator.flops(call) + (again[at] ? estimator.rows_flops(call) : 0);
     stats.share = cost_share(call, stats.tiles, stats.estimate_flops);
   }
 }

@@ -58,7 +58,8 @@ class Plan {
   struct HeadPlan {
     ResolvedHead resolved;
     std::unique_ptr<const Estimator> estimator;
-    int64_t tile_cap = -1;  // -1: none
+    int64_t tile_cap = -1;    // -1: none
+    int64_t second_cap = -1;  // with the estimates of a second pass paid from the same share
   };
   struct Wave;
 

@@ -62,6 +62,9 @@ class StripeVerticalSlash final : public Estimator {
   [[nodiscard]] double flops(const CallShape& shape) const override {
     return stripe_->flops(shape) + vertical_slash_->flops(shape);
   }
+  [[nodiscard]] double rows_flops(const CallShape& shape) const override {
+    return stripe_->rows_flops(shape);
+  }
   [[nodiscard]] size_t evidence_floats(const CallShape& shape) const override {
     return vertical_slash_->evidence_floats(shape);
   }

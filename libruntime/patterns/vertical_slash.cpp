@@ -39,6 +39,7 @@ class VerticalSlash final : public Estimator {
     return 2.0 * static_cast<double>(std::min<int64_t>(64, shape.n_q)) *
            static_cast<double>(shape.n_kv) * shape.head_dim;
   }
+  [[nodiscard]] double rows_flops(const CallShape&) const override { return 0; }
   [[nodiscard]] size_t evidence_floats(const CallShape& shape) const override {
     return static_cast<size_t>(2 * shape.n_kv);
   }
