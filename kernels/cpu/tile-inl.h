@@ -68,6 +68,7 @@ void tile_product(const float* const* rows, int count, int depth, const float* b
       r += kRows;
     };
     while (r + Isa::kTileRows <= count) step.template operator()<Isa::kTileRows>();
+    while (r + 4 <= count) step.template operator()<4>();
     while (r + 2 <= count) step.template operator()<2>();
     if (r < count) step.template operator()<1>();
   }

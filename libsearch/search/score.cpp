@@ -18,10 +18,12 @@ namespace {
 using kernels::kRowBlock;
 using runtime::kEstimateGroup;
 
-// Output error is scored on about this many row blocks of a sample, evenly spread, and on the
-// last one: a pass of P V for every family there, so that all families together cost about one
-// dense attention at 8192 tokens.
-constexpr int64_t kErrorBlocks = 16;
+// Output error is scored on one row block in eight and on the last one, unless that is dense: a
+// pass of P V for every family there, so that ten families together cost about half a dense
+// attention. Short prompts are sampled more densely: four blocks at least.
+int64_t error_stride(int64_t blocks) {
+  return std::clamp<int64_t>(blocks / 4, 1, 8);
+}
 
 kernels::AttentionHead head_view(const LayerAttention& layer, int head, int group) {
   const int g = head / group;
@@ -62,7 +64,7 @@ double squared_norm(const float* x, int64_t size) {
 
 }  // namespace
 
-// Sums over row blocks of one head, for every candidate; added up in block order by one thread.
+// Sums over a group of row blocks of one head, for every candidate; added up in a fixed order.
 struct LayerScorer::HeadSums {
   std::vector<double> recall, square, error, uniform, tiles;  // [candidates - 1]
   std::vector<float> block_recall;                            // [row_blocks, candidates - 1]
@@ -79,6 +81,20 @@ struct LayerScorer::HeadSums {
     oracle.clear();
     error_rows = 0;
   }
+  // A row block is in one group only: its recall and the last block's are 0 elsewhere.
+  void add(const HeadSums& other) {
+    for (auto field : {&HeadSums::recall, &HeadSums::square, &HeadSums::error, &HeadSums::uniform,
+                       &HeadSums::tiles})
+      for (size_t i = 0; i < (this->*field).size(); ++i) (this->*field)[i] += (other.*field)[i];
+    for (size_t i = 0; i < block_recall.size(); ++i) block_recall[i] += other.block_recall[i];
+    for (size_t i = 0; i < last.size(); ++i) last[i] += other.last[i];
+    for (const auto& [bin, content] : other.oracle) {
+      auto& own = oracle[bin];
+      own.first += content.first;
+      own.second += content.second;
+    }
+    error_rows += other.error_rows;
+  }
 };
 
 struct LayerScorer::ThreadMemory {
@@ -91,6 +107,7 @@ struct LayerScorer::ThreadMemory {
   AlignedBuffer<float> column_mass;  // [tokens]
   std::vector<kernels::LevelFamily> families;
   std::vector<int64_t> level_keys;
+  std::vector<double> level_uniform;
 };
 
 struct LayerScorer::Data {
@@ -100,7 +117,8 @@ struct LayerScorer::Data {
   size_t evidence_floats = 0;
   AlignedBuffer<float> evidence;  // [heads, evidence_floats]
   std::vector<ThreadMemory> threads;
-  std::vector<HeadSums> sums;        // [heads, groups]
+  int groups = 1;                    // of row blocks estimated together
+  std::vector<HeadSums> sums;        // [groups, heads]
   std::vector<double> inverse_norm;  // [tokens] 1 / ||residual||^2
   size_t scored = 0;                 // candidates without dense
 };
@@ -139,7 +157,8 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
     memory.error.resize(data_->scored * kRowBlock);
     memory.column_mass.resize(tokens);
   }
-  data_->sums.resize(static_cast<size_t>(shape.heads));
+  data_->groups = static_cast<int>((blocks + kEstimateGroup - 1) / kEstimateGroup);
+  data_->sums.resize(static_cast<size_t>(shape.heads * data_->groups));
   data_->inverse_norm.resize(tokens);
 }
 
@@ -171,15 +190,23 @@ std::vector<std::vector<CandidateScore>> LayerScorer::score(const LayerAttention
                data_->evidence_at[f],
            memory.scratch.data(), memory.kernel_scratch.data()});
     }
+    // Late groups see the most keys: longest first.
+#pragma omp for schedule(dynamic)
+    for (int unit = 0; unit < shape_.heads * data_->groups; ++unit) {
+      const int h = unit % shape_.heads;
+      const int64_t begin = (data_->groups - 1 - unit / shape_.heads) * kEstimateGroup;
+      HeadSums& sums = data_->sums[static_cast<size_t>(unit)];
+      sums.reset(data_->scored, blocks);
+      score_group(layer, h, begin, std::min(blocks, begin + kEstimateGroup),
+                  grams[static_cast<size_t>(h)].data(), memory, sums);
+    }
 #pragma omp for schedule(dynamic)
     for (int h = 0; h < shape_.heads; ++h) {
-      HeadSums& sums = data_->sums[static_cast<size_t>(h)];
-      sums.reset(data_->scored, blocks);
-      for (int64_t begin = 0; begin < blocks; begin += kEstimateGroup)
-        score_group(layer, h, begin, std::min(blocks, begin + kEstimateGroup),
-                    grams[static_cast<size_t>(h)].data(), memory, sums);
+      HeadSums& total = data_->sums[static_cast<size_t>(h)];
+      for (int g = 1; g < data_->groups; ++g)
+        total.add(data_->sums[static_cast<size_t>(g * shape_.heads + h)]);
       scores[static_cast<size_t>(h)].resize(data_->scored + 1);
-      finish(sums, scores[static_cast<size_t>(h)]);
+      finish(total, scores[static_cast<size_t>(h)]);
     }
   }
   return scores;
@@ -190,7 +217,7 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
   const kernels::AttentionHead head = head_view(layer, head_idx, shape_.heads / shape_.kv_heads);
   const int64_t tokens = shape_.tokens;
   const int64_t blocks = head.row_blocks();
-  const int64_t stride = std::max<int64_t>(1, blocks / kErrorBlocks);
+  const int64_t stride = error_stride(blocks);
   const size_t families = space_.families.size();
   const auto level_row = [&](size_t f, int64_t m) {
     return memory.level.data() +
@@ -217,7 +244,8 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
     const int64_t first = head.first_row(m);
     const int64_t keys = head.keys_end(m);
     const bool last = m == blocks - 1;
-    const bool sampled = last || m % stride == stride / 2;
+    const bool strided = m % stride == stride / 2;
+    const bool sampled = strided || (last && shape_.last == 0);
     memory.families.clear();
     size_t at = 0;
     for (size_t f = 0; f < families; ++f) {
@@ -243,7 +271,7 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
     // The sampled blocks stand for `stride` each; the last one, if extra, for itself.
     double weight[kRowBlock] = {};
     if (sampled) {
-      const double block_weight = m % stride == stride / 2 ? static_cast<double>(stride) : 1.0;
+      const double block_weight = strided ? static_cast<double>(stride) : 1.0;
       for (int r = 0; r < rows; ++r) {
         weight[r] =
             block_weight * (layer.residual.data != nullptr
@@ -253,16 +281,35 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
       }
       sums.error_rows += block_weight * rows;
     }
+    // Uniform attention gives each key 1/(i + 1) from every row i that sees it: all rows for keys
+    // before the block, fewer and fewer for the block's own.
+    double uniform_mass[kRowBlock] =
+        {};  // of the block's own keys; that of the first is everyone's
+    double rows_below = 0;
+    for (int r = rows - 1; r >= 0; --r) {
+      rows_below += 1 / static_cast<double>(first + r + 1);
+      uniform_mass[r] = rows_below;
+    }
     at = 0;
     for (size_t f = 0; f < families; ++f) {
       const int levels = data_->tables[f].levels();
       memory.level_keys.assign(static_cast<size_t>(levels) + 1, 0);
       const uint8_t* level = level_row(f, m);
-      for (int64_t j = 0; j < keys; ++j) ++memory.level_keys[level[j]];
+      memory.level_uniform.assign(static_cast<size_t>(levels) + 1, 0);
+      for (int64_t j = 0; j < first; ++j) ++memory.level_keys[level[j]];
+      for (int l = 0; l <= levels; ++l)
+        memory.level_uniform[static_cast<size_t>(l)] =
+            static_cast<double>(memory.level_keys[static_cast<size_t>(l)]) * uniform_mass[0];
+      for (int64_t j = first; j < keys; ++j) {
+        ++memory.level_keys[level[j]];
+        memory.level_uniform[level[j]] += uniform_mass[j - first];
+      }
       double recall[kRowBlock] = {};
       int64_t selected = 0;
+      double uniform = 0;
       for (int l = 0; l < levels; ++l, ++at) {
         selected += memory.level_keys[static_cast<size_t>(l)];
+        uniform += memory.level_uniform[static_cast<size_t>(l)];
         const float* mass = memory.mass.data() + at * kRowBlock;
         double sum = 0;
         double square = 0;
@@ -275,7 +322,7 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
         sums.recall[at] += sum;
         sums.square[at] += square;
         sums.tiles[at] += static_cast<double>(runtime::tiles_for(selected));
-        sums.uniform[at] += static_cast<double>(selected) / static_cast<double>(keys) * rows;
+        sums.uniform[at] += uniform;
         const auto mean = static_cast<float>(sum / rows);
         sums.block_recall[static_cast<size_t>(m) * data_->scored + at] = mean;
         if (last) sums.last[at] = mean;
