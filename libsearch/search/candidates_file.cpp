@@ -1,0 +1,123 @@
+// A candidate space from YAML (schema mi.candidates), read as strictly as a head-config.
+#include <fmt/format.h>
+
+#include "libruntime/yaml_reader.h"
+#include "libsearch/search/candidates.h"
+
+namespace mi::search {
+namespace {
+
+using runtime::BlockEstimate;
+using runtime::Pattern;
+using runtime::YamlErrors;
+using runtime::YamlMap;
+using runtime::YamlNode;
+
+// Levels are bytes, and 255 means "selected by none".
+constexpr size_t kMostCandidates = 254;
+
+// The list of one family's values, cheapest candidate first.
+std::vector<double> read_values(const YamlNode& node, bool falling, YamlErrors& errors) {
+  std::vector<double> values;
+  const auto& items = runtime::read_list(node, errors);
+  if (items.empty() || items.size() > kMostCandidates)
+    errors.report(node, fmt::format("{} values", items.size()),
+                  fmt::format("a list of 1 to {} values", kMostCandidates));
+  for (const YamlNode& item : items) {
+    const double value = runtime::read_real(item, runtime::kPositive, errors);
+    if (!values.empty() && (falling ? value >= values.back() : value <= values.back()))
+      errors.report(item, fmt::format("{:g} after {:g}", value, values.back()),
+                    falling ? "falling values, so that candidates grow" : "rising values");
+    values.push_back(value);
+  }
+  return values;
+}
+
+Family read_family(const YamlNode& node, YamlErrors& errors) {
+  const YamlMap map(node,
+                    {"pattern", "estimate", "stride", "sink", "local", "density", "vertical",
+                     "slash", "factors", "blocks"},
+                    errors);
+  Family family;
+  const auto allow = [&](std::initializer_list<std::string_view> allowed) {
+    for (const YamlNode& key : node.keys) {
+      bool known = key.text == "pattern";
+      for (std::string_view name : allowed) known = known || key.text == name;
+      if (!known)
+        errors.report(key, fmt::format("'{}' beside this pattern", key.text),
+                      fmt::format("{}", fmt::join(allowed, ", ")));
+    }
+  };
+  constexpr Pattern kPatterns[] = {Pattern::a_shape, Pattern::vertical_slash, Pattern::block_sparse,
+                                   Pattern::stripe, Pattern::stripe_vertical_slash};
+  family.params.pattern = kPatterns[runtime::read_word(
+      map.need("pattern"),
+      {"a_shape", "vertical_slash", "block_sparse", "stripe", "stripe+vertical_slash"}, errors)];
+  const Pattern pattern = family.params.pattern;
+  constexpr runtime::IntegerRange kTokens{0, INT32_MAX};
+  if (pattern == Pattern::a_shape) {
+    allow({"sink", "local"});
+    family.params.sink = map.integer("sink", kTokens);
+    family.values = read_values(map.need("local"), false, errors);
+    return family;
+  }
+  if (pattern == Pattern::block_sparse) {
+    constexpr BlockEstimate kEstimates[] = {BlockEstimate::pooled, BlockEstimate::antidiagonal};
+    family.params.estimate =
+        kEstimates[runtime::read_word(map.need("estimate"), {"pooled", "antidiagonal"}, errors)];
+    if (family.params.estimate == BlockEstimate::antidiagonal) {
+      const int64_t stride = map.integer("stride", {8, 16});
+      if (stride != 8 && stride != 16)
+        errors.report(node, fmt::format("stride {}", stride), "8 or 16");
+      family.params.stride = stride == 8 ? 8 : 16;
+    }
+  }
+  if (pattern == Pattern::vertical_slash && map.find("factors") != nullptr) {
+    allow({"vertical", "slash", "factors"});
+    family.params.counts = true;
+    family.params.vertical = map.real("vertical", runtime::kNotNegative);
+    family.params.slash = map.real("slash", runtime::kNotNegative);
+    family.values = read_values(map.need("factors"), false, errors);
+    return family;
+  }
+  if (pattern == Pattern::block_sparse && map.find("blocks") != nullptr) {
+    allow({"estimate", "stride", "blocks"});
+    family.params.counts = true;
+    family.values = read_values(map.need("blocks"), false, errors);
+    return family;
+  }
+  if (pattern == Pattern::block_sparse) {
+    allow({"estimate", "stride", "sink", "local", "density"});
+  } else {
+    allow({"sink", "local", "density"});
+  }
+  family.params.sink = map.integer("sink", kTokens);
+  family.params.local = map.integer("local", kTokens);
+  family.values = read_values(map.need("density"), true, errors);
+  return family;
+}
+
+}  // namespace
+
+Result<CandidateSpace> parse_candidates(std::string_view yaml, std::string_view file) {
+  MI_TRY(const YamlNode root, runtime::parse_yaml(yaml, file));
+  YamlErrors errors(file);
+  runtime::read_schema(root, "mi.candidates", 1, errors);
+  CandidateSpace space;
+  if (!errors.any()) {
+    const YamlMap map(root, {"schema", "schema_version", "families"}, errors);
+    const auto& families = runtime::read_list(map.need("families"), errors);
+    if (!errors.any() && families.empty())
+      errors.report(map.need("families"), "no families", "at least one");
+    for (const YamlNode& family : families) space.families.push_back(read_family(family, errors));
+  }
+  if (errors.any()) return fail(errors.first());
+  return space;
+}
+
+Result<CandidateSpace> load_candidates(const std::filesystem::path& path) {
+  MI_TRY(const std::string text, runtime::read_text_file(path));
+  return parse_candidates(text, path.string());
+}
+
+}  // namespace mi::search

@@ -1,0 +1,44 @@
+// Subcommands of mi-bench. Each adds itself to the parser; `run` is called when it was chosen.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/status.h"
+#include "libsearch/data/sample.h"
+#include "libsearch/search/score_table.h"
+
+namespace CLI {
+class App;
+}
+
+namespace mi::tools {
+
+inline constexpr std::string_view kBench = "mi-bench";
+
+struct BenchOptions {
+  std::string model;
+  std::string config;
+  std::string recipe;
+  std::vector<std::string> limits;
+  std::vector<int64_t> lengths;
+  int count = 30;
+  uint64_t seed = 0;
+  int threads = 0;
+  std::string backend;
+  bool json = false;
+};
+void add_frontier(CLI::App& app, BenchOptions& options, std::function<int()>& run);
+void add_needles(CLI::App& app, BenchOptions& options, std::function<int()>& run);
+
+// --model, --threads, --backend, --seed and --json of every subcommand.
+void add_common(CLI::App& command, BenchOptions& options);
+[[nodiscard]] Result<search::ComputeOptions> compute_options(const BenchOptions& options);
+// An opened model whose tokenizer is there.
+[[nodiscard]] Result<std::unique_ptr<search::Model>> open_with_tokenizer(
+    const BenchOptions& options);
+
+}  // namespace mi::tools

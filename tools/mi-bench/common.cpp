@@ -1,0 +1,32 @@
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <omp.h>
+
+#include "tools/mi-bench/commands.h"
+
+namespace mi::tools {
+
+void add_common(CLI::App& command, BenchOptions& options) {
+  command.add_option("--model", options.model, "Hugging Face directory or GGUF file")->required();
+  command.add_option("--threads", options.threads, "Threads (default: all)")
+      ->check(CLI::Range(1, 1024));
+  command.add_option("--backend", options.backend, "Backend (default: the fastest here)");
+  command.add_option("--seed", options.seed, "Added to every sample's own seed");
+  command.add_flag("--json", options.json, "Print JSON");
+}
+
+Result<search::ComputeOptions> compute_options(const BenchOptions& options) {
+  search::ComputeOptions compute;
+  MI_TRY(compute.backend, kernels::choose_backend(options.backend));
+  compute.threads = options.threads > 0 ? options.threads : omp_get_max_threads();
+  omp_set_num_threads(compute.threads);
+  return compute;
+}
+
+Result<std::unique_ptr<search::Model>> open_with_tokenizer(const BenchOptions& options) {
+  MI_TRY(auto model, search::Model::open(options.model));
+  if (model->tokenizer() == nullptr) return fail(Code::unsupported, model->tokenizer_status().what);
+  return model;
+}
+
+}  // namespace mi::tools

@@ -1,0 +1,54 @@
+#include "tools/mi-search/progress.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include <fmt/format.h>
+
+namespace mi::tools {
+
+std::string duration_text(double seconds) {
+  const auto whole = static_cast<int64_t>(std::llround(std::max(0.0, seconds)));
+  if (whole < 60) return fmt::format("{} s", whole);
+  if (whole < 3600) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
+  return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
+}
+
+Progress::Progress() : terminal_(terminal(STDERR_FILENO)) {}
+Progress::~Progress() {
+  end_line();
+}
+
+void Progress::end_line() {
+  if (line_open_) fmt::print(stderr, "\n");
+  line_open_ = false;
+}
+
+void Progress::update(std::string_view stage, double fraction) {
+  if (stage != stage_) {
+    end_line();
+    stage_ = stage;
+    start_ = Clock::now();
+    last_tenth_ = -1;
+  }
+  const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
+  const double left = fraction > 0 ? elapsed * (1 - fraction) / fraction : 0;
+  if (terminal_.interactive) {
+    const int width = std::clamp(terminal_.width - 45, 5, 40);
+    const int filled = static_cast<int>(std::lround(fraction * width));
+    fmt::print(stderr, "\r{:<7} [{:#<{}}{:.<{}}] {:3.0f}%  {:<22}", stage_, "", filled, "",
+               width - filled, 100 * fraction,
+               fraction < 1 ? duration_text(left) + " left" : duration_text(elapsed));
+    line_open_ = true;
+    return;
+  }
+  const int tenth = static_cast<int>(fraction * 10);
+  if (tenth == last_tenth_) return;
+  last_tenth_ = tenth;
+  fmt::print(stderr, "{} {:.0f}%, {}\n", stage_, 100 * fraction,
+             fraction < 1 ? duration_text(left) + " left" : duration_text(elapsed));
+}
+
+}  // namespace mi::tools

@@ -1,0 +1,244 @@
+#include "tools/mi-search/search_tool.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+#include <omp.h>
+
+#include "libruntime/atomic_file.h"
+#include "libsearch/report/text.h"
+#include "libsearch/search/predict.h"
+#include "libsearch/search/search.h"
+#include "tools/mi-search/progress.h"
+#include "tools/terminal.h"
+
+namespace mi::tools {
+namespace {
+
+namespace fs = std::filesystem;
+using search::Sample;
+
+struct Samples {
+  std::vector<Sample> calibration;
+  std::vector<Sample> held_out;
+};
+
+// Token ids of the user's own: the first half of what each length can take calibrates, the second
+// certifies.
+Result<Samples> samples_from_tokens(const SearchToolOptions& options,
+                                    const search::ModelSpec& spec) {
+  Samples samples;
+  MI_TRY(const auto ids, search::load_token_ids(options.tokens, spec.vocab));
+  const std::string source = "tokens " + fs::path(options.tokens).filename().string();
+  std::vector<int64_t> lengths = options.lengths;
+  if (lengths.empty()) lengths = {static_cast<int64_t>(ids.size() / 2)};
+  for (const int64_t length : lengths) {
+    MI_TRY(auto first, search::sample_from_ids(ids, 0, length, source));
+    samples.calibration.push_back(std::move(first));
+    if (static_cast<int64_t>(ids.size()) < 2 * length) continue;
+    MI_TRY(auto second, search::sample_from_ids(ids, length, length, source));
+    samples.held_out.push_back(std::move(second));
+  }
+  return samples;
+}
+
+Result<Samples> make_samples(const SearchToolOptions& options, const search::Model& model) {
+  if (!options.tokens.empty()) return samples_from_tokens(options, model.spec());
+  if (model.tokenizer() == nullptr) {
+    Status why = model.tokenizer_status();
+    return fail(why ? Code::unsupported : why.code,
+                fmt::format("{}; --tokens takes token ids instead", why.what));
+  }
+  search::Recipe recipe;
+  if (!options.texts.empty()) {
+    const std::vector<fs::path> texts(options.texts.begin(), options.texts.end());
+    recipe = search::recipe_from_texts(
+        texts, options.lengths.empty() ? std::vector<int64_t>{4096} : options.lengths);
+  } else {
+    MI_TRY(recipe, search::load_recipe(options.recipe.empty() ? MI_CALIB_DATA "/default.yaml"
+                                                              : options.recipe));
+    if (!options.lengths.empty()) recipe.lengths = options.lengths;
+  }
+  std::sort(recipe.lengths.begin(), recipe.lengths.end());
+  Samples samples;
+  for (const int64_t length : std::set<int64_t>(recipe.lengths.begin(), recipe.lengths.end())) {
+    for (const auto& spec : recipe.calibration) {
+      MI_TRY(auto sample, search::make_sample(spec, length, options.seed, *model.tokenizer()));
+      samples.calibration.push_back(std::move(sample));
+    }
+    for (const auto& spec : recipe.held_out) {
+      MI_TRY(auto sample, search::make_sample(spec, length, options.seed, *model.tokenizer()));
+      samples.held_out.push_back(std::move(sample));
+    }
+  }
+  return samples;
+}
+
+// The options that decide the result, in one order and without paths: part of the file's bytes.
+std::string describe(const SearchToolOptions& options) {
+  std::vector<std::string> words;
+  const auto add = [&](std::string_view name, const std::string& value, std::string_view standard) {
+    if (!value.empty() && value != standard) words.push_back(fmt::format("{} {}", name, value));
+  };
+  const auto file = [](const std::string& path) { return fs::path(path).filename().string(); };
+  add("--budget", options.budget, "");
+  add("--recipe", file(options.recipe), "");
+  for (const auto& text : options.texts) add("--text", file(text), "");
+  add("--tokens", file(options.tokens), "");
+  add("--lengths", fmt::format("{}", fmt::join(options.lengths, ",")), "");
+  add("--allocate", options.allocate, "global");
+  add("--objective", options.objective, "error");
+  if (options.min_recall) add("--min-recall", fmt::format("{}", *options.min_recall), "");
+  add("--candidates", file(options.candidates), "");
+  return fmt::format("{}", fmt::join(words, " "));
+}
+
+Result<search::SearchOptions> search_options(const SearchToolOptions& options) {
+  search::SearchOptions result;
+  if (!options.budget.empty()) {
+    MI_TRY(result.limit, search::parse_budget(options.budget));
+  }
+  MI_TRY(result.compute.backend, kernels::choose_backend(options.backend));
+  result.compute.threads = options.threads > 0 ? options.threads : omp_get_max_threads();
+  result.objective = *search::objective_from_string(options.objective);
+  if (options.allocate == "per-head") result.allocation = search::AllocationMode::per_head;
+  result.min_recall = options.min_recall;
+  result.seed = options.seed;
+  result.description = describe(options);
+  if (!options.candidates.empty()) {
+    MI_TRY(result.space, search::load_candidates(options.candidates));
+  }
+  return result;
+}
+
+// Found out before the search, not after it.
+Status check_writable(const fs::path& output) {
+  fs::path folder = output.parent_path();
+  if (folder.empty()) folder = ".";
+  std::error_code error;
+  if (!fs::is_directory(folder, error))
+    return fail(Code::io,
+                fmt::format("{}: its folder {} does not exist", output.string(), folder.string()));
+  if (fs::is_directory(output, error))
+    return fail(Code::io,
+                fmt::format("{}: is a folder, expected a file to write", output.string()));
+  if (::access(folder.c_str(), W_OK) != 0)
+    return fail(Code::io,
+                fmt::format("{}: its folder {} is not writable", output.string(), folder.string()));
+  return {};
+}
+
+fs::path output_path(const SearchToolOptions& options) {
+  if (!options.output.empty()) return options.output;
+  fs::path model = fs::path(options.model).lexically_normal();
+  if (!model.has_filename()) model = model.parent_path();
+  std::string name = fs::is_directory(model) ? model.filename().string() : model.stem().string();
+  std::string budget = options.budget.empty() ? "min-recall" : options.budget;
+  std::replace(budget.begin(), budget.end(), '%', 'p');
+  return name + "-" + budget + ".yaml";
+}
+
+int64_t longest_of(const Samples& samples) {
+  int64_t longest = 0;
+  for (const auto* set : {&samples.calibration, &samples.held_out})
+    for (const Sample& sample : *set) longest = std::max(longest, sample.length());
+  return longest;
+}
+
+Status dry_run(const search::Model& model, const Samples& samples,
+               const search::SearchOptions& options, const fs::path& output) {
+  std::vector<int64_t> lengths[2];
+  for (const Sample& sample : samples.calibration) lengths[0].push_back(sample.length());
+  for (const Sample& sample : samples.held_out) lengths[1].push_back(sample.length());
+  MI_TRY(const search::Prediction prediction,
+         search::predict(model, samples.calibration.front(), lengths[0], lengths[1], options));
+  const search::ModelSpec& spec = model.spec();
+  std::string text = fmt::format(
+      "model       {} ({}, {} layers, {} heads, {} KV heads, head dim {})\n"
+      "backend     {}, {} threads\n"
+      "candidates  {} per head in {} families\n",
+      spec.name, spec.architecture, spec.layers, spec.heads, spec.kv_heads, spec.head_dim,
+      options.compute.backend->name(), options.compute.threads, options.space.candidates(),
+      options.space.families.size());
+  for (const auto* set : {&samples.calibration, &samples.held_out})
+    for (const Sample& sample : *set)
+      text += fmt::format("{:<11} {} ({} tokens)\n",
+                          set == &samples.calibration ? "calibrate" : "certify", sample.source,
+                          sample.length());
+  text += fmt::format(
+      "time        about {} to search, {} to certify (from passes over 256 and 1024 "
+      "tokens)\n"
+      "memory      about {:.2f} GB at the longest sample\n"
+      "would write {}\n",
+      duration_text(prediction.search_seconds), duration_text(prediction.verify_seconds),
+      prediction.peak_bytes / 1e9, output.string());
+  if (print_result(kSearch, text) != kExitDone) return fail(Code::io, "stdout: cannot be written");
+  return {};
+}
+
+std::string timing_text(const search::SearchResult& result) {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  const double search = result.forward_seconds + result.score_seconds + result.allocate_seconds;
+  return fmt::format(
+      "search {:.1f} s = {:.2f} x the dense forward passes ({:.1f} s) + scoring; "
+      "allocation {:.2f} s; certificate {:.1f} s; peak memory {:.2f} GB\n",
+      search, search / result.forward_seconds, result.forward_seconds, result.allocate_seconds,
+      result.verify_seconds, static_cast<double>(usage.ru_maxrss) * 1024 / 1e9);
+}
+
+Status run(const SearchToolOptions& asked) {
+  MI_TRY(search::SearchOptions options, search_options(asked));
+  omp_set_num_threads(options.compute.threads);
+  const fs::path output = output_path(asked);
+  MI_CHECK(check_writable(output));
+  MI_TRY(const auto model, search::Model::open(asked.model));
+  MI_TRY(const Samples samples, make_samples(asked, *model));
+  const int64_t longest = longest_of(samples);
+  if (longest > model->spec().context)
+    fmt::print(stderr, "{}: note: samples of {} tokens are past the {} that {} was trained on\n",
+               kSearch, longest, model->spec().context, model->spec().name);
+  if (asked.dry_run) return dry_run(*model, samples, options, output);
+
+  search::SearchResult result;
+  {
+    Progress progress;
+    MI_TRY(result, search::search(*model, samples.calibration, samples.held_out, options,
+                                  [&](std::string_view stage, double fraction) {
+                                    progress.update(stage, fraction);
+                                  }));
+  }
+  MI_CHECK(runtime::save_config(result.config, output));
+  const Terminal out = terminal(STDOUT_FILENO);
+  std::string text;
+  if (asked.json) {
+    auto json = nlohmann::json::parse(search::show_json(result.config));
+    json["seconds"] = {{"forward", result.forward_seconds},
+                       {"score", result.score_seconds},
+                       {"allocate", result.allocate_seconds},
+                       {"verify", result.verify_seconds}};
+    json["output"] = output.string();
+    text = json.dump(2) + "\n";
+  } else {
+    text = search::show_table(result.config, {out.width, out.colour}) + "\n" + timing_text(result) +
+           fmt::format("wrote {}\n", output.string());
+  }
+  if (print_result(kSearch, text) != kExitDone) return fail(Code::io, "stdout: cannot be written");
+  return {};
+}
+
+}  // namespace
+
+int run_search(const SearchToolOptions& options) {
+  const Status status = run(options);
+  return status ? kExitDone : report(kSearch, status);
+}
+
+}  // namespace mi::tools
