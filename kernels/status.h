@@ -57,7 +57,7 @@ struct [[nodiscard]] Failure {
 #define MI_CONCAT_INNER(a, b) a##b
 #define MI_CONCAT(a, b) MI_CONCAT_INNER(a, b)
 
-// MI_TRY(auto config, load(path)): declares `config`, or returns the failure.
+// MI_TRY(auto config, load(path)): declares `config`, or returns the failure. NOLINTBEGIN(*-macro-parentheses)
 #define MI_TRY(declaration, expression) \
   MI_TRY_IMPL(MI_CONCAT(mi_result_, __LINE__), declaration, expression)
 #define MI_TRY_IMPL(result, declaration, expression)         \
@@ -70,4 +70,4 @@ struct [[nodiscard]] Failure {
   do {                                                       \
     ::mi::Status mi_status = (expression);                   \
     if (!mi_status) return ::mi::fail(std::move(mi_status)); \
-  } while (false)
+  } while (false)  // NOLINTEND(*-macro-parentheses)

@@ -109,7 +109,7 @@ inline int64_t attend_block(const AttentionHead& head, int64_t block, const uint
   int64_t tiles = 0;
   for (int count = 0; (count = cursor.next_tile(tile_keys)) > 0; ++tiles) {
     for (int t = 0; t < count; ++t) row_pointers[t] = head.k + tile_keys[t] * head.k_stride;
-    tile_product<true>(row_pointers, count, dim, packed, s, false);
+    tile_product<true>(row_pointers, count, dim, packed, s);
     scale_tile(s, count, head.scale, head.softcap);
     if (tile_keys[count - 1] > first_limit)
       for (int t = 0; t < count; ++t) mask_key(s + t * kRowBlock, tile_keys[t] - first_limit);
@@ -133,7 +133,7 @@ inline int64_t attend_block(const AttentionHead& head, int64_t block, const uint
         Isa::store(out + k * kRowBlock + r, Isa::load(out + k * kRowBlock + r) * shrink);
     }
     for (int t = 0; t < count; ++t) row_pointers[t] = head.v + tile_keys[t] * head.v_stride;
-    tile_product<false>(row_pointers, dim, count, s, out, true);
+    tile_product<false>(row_pointers, dim, count, s, out);
   }
   for (int r = 0; r < rows; ++r) {
     const float inverse = sum[r] > 0 ? 1.0f / sum[r] : 0.0f;
@@ -162,7 +162,7 @@ inline void probability_rows(const ProbabilityRows& rows, void* scratch) {
   for (int64_t begin = 0; begin < end; begin += kKeyTile) {
     const int count = static_cast<int>(end - begin < kKeyTile ? end - begin : kKeyTile);
     for (int t = 0; t < count; ++t) row_pointers[t] = rows.k + (begin + t) * rows.k_stride;
-    tile_product<true>(row_pointers, count, rows.dim, packed, s, false);
+    tile_product<true>(row_pointers, count, rows.dim, packed, s);
     scale_tile(s, count, rows.scale, rows.softcap);
     for (int r = 0; r < rows.rows; ++r) {
       const int64_t seen = rows.visible[r] - begin;

@@ -81,7 +81,7 @@ inline void family_error(const ScoreBlock& block, const LevelFamily& family,
         for (int r = 0; r < kRowBlock; r += Isa::kLanes)
           Isa::store(s.tile + t * kRowBlock + r, Isa::load(s.all_p + key * kRowBlock + r));
       }
-      tile_product<false>(pointers, dim, count, s.tile, s.partial, true);
+      tile_product<false>(pointers, dim, count, s.tile, s.partial);
     }
     for (int r = 0; r < kRowBlock; ++r) s.mass[r] += family.mass[level * kRowBlock + r];
     for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
@@ -93,7 +93,7 @@ inline void family_error(const ScoreBlock& block, const LevelFamily& family,
       }
     }
     for (int k = 0; k < dim; ++k) pointers[k] = block.gram + static_cast<int64_t>(k) * dim;
-    tile_product<true>(pointers, dim, dim, s.difference, s.projected, false);
+    tile_product<true>(pointers, dim, dim, s.difference, s.projected);
     for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
       Vec total = Isa::set1(0.0f);
       for (int k = 0; k < dim; ++k) {
@@ -133,7 +133,7 @@ inline void score_block(const ScoreBlock& block, void* scratch) {
     const int count = static_cast<int>(end - begin < kKeyTile ? end - begin : kKeyTile);
     float* p = with_error ? all_p + begin * kRowBlock : one_tile;
     for (int t = 0; t < count; ++t) row_pointers[t] = head.k + (begin + t) * head.k_stride;
-    tile_product<true>(row_pointers, count, dim, packed, p, false);
+    tile_product<true>(row_pointers, count, dim, packed, p);
     scale_tile(p, count, head.scale, head.softcap);
     for (int t = 0; t < count; ++t) {
       mask_key(p + t * kRowBlock, begin + t - first_limit);

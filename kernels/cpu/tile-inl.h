@@ -34,16 +34,16 @@ MI_INLINE Vec tanh_of(Vec x) {
   return x < zero ? zero - y : y;
 }
 
-// c[r][lanes of the group] (+)= sum_k a(r, k) * b[k][lanes], for r in [0, kRows).
-// kByRow: a(r, k) = rows[r][k] (K rows against packed Q); else a(r, k) = rows[k][first + r]
-// (columns of V, whose row pointers run over the keys).
+// For r in [0, kRows) and the lanes of one group:
+// kByRow: c[r] = sum_k rows[r][k] * b[k] (K rows against packed Q);
+// else:   c[r] += sum_k rows[k][first + r] * b[k] (columns of V, whose row pointers run over keys).
 template <int kRows, bool kByRow>
 MI_INLINE void tile_rows(const float* const* rows, int64_t first, int depth, const float* b,
-                         float* c, bool accumulate) {
+                         float* c) {
   Vec acc[kRows][kVecs];
   for (int r = 0; r < kRows; ++r)
     for (int x = 0; x < kVecs; ++x)
-      acc[r][x] = accumulate ? Isa::load(c + r * kRowBlock + x * Isa::kLanes) : Isa::set1(0.0f);
+      acc[r][x] = kByRow ? Isa::set1(0.0f) : Isa::load(c + r * kRowBlock + x * Isa::kLanes);
   for (int k = 0; k < depth; ++k) {
     Vec b_row[kVecs];
     for (int x = 0; x < kVecs; ++x) b_row[x] = Isa::load(b + k * kRowBlock + x * Isa::kLanes);
@@ -56,15 +56,14 @@ MI_INLINE void tile_rows(const float* const* rows, int64_t first, int depth, con
     for (int x = 0; x < kVecs; ++x) Isa::store(c + r * kRowBlock + x * Isa::kLanes, acc[r][x]);
 }
 
-// c [count, 64] (+)= A [count, depth] * b [depth, 64], A addressed as in tile_rows.
+// c [count, 64] = or += A [count, depth] * b [depth, 64], A addressed as in tile_rows.
 template <bool kByRow>
-void tile_product(const float* const* rows, int count, int depth, const float* b, float* c,
-                  bool accumulate) {
+void tile_product(const float* const* rows, int count, int depth, const float* b, float* c) {
   for (int lane = 0; lane < kRowBlock; lane += Isa::kGroupLanes) {
     int r = 0;
     const auto step = [&]<int kRows>() {
       tile_rows<kRows, kByRow>(kByRow ? rows + r : rows, r, depth, b + lane,
-                               c + r * kRowBlock + lane, accumulate);
+                               c + r * kRowBlock + lane);
       r += kRows;
     };
     while (r + Isa::kTileRows <= count) step.template operator()<Isa::kTileRows>();
