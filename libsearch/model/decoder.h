@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -10,6 +11,8 @@
 #include "libsearch/model/model.h"
 
 namespace mi::search {
+
+struct DecoderShapes;
 
 class Decoder {
  public:
@@ -26,12 +29,10 @@ class Decoder {
   [[nodiscard]] Status logits(TensorView<const float, 2> hidden, TensorView<float, 2> out) const;
 
  private:
-  struct Shapes;
-  class Pass;
   const ModelSpec& spec_;
   DecoderWeights weights_;
   std::string file_;
-  std::unique_ptr<const Shapes> shapes_;
+  std::unique_ptr<const DecoderShapes> shapes_;
 };
 
 }  // namespace mi::search

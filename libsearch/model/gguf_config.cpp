@@ -76,6 +76,12 @@ Result<ModelSpec> read_gguf_config(const GgufFile& file) {
                 fmt::format("{}: metadata general.architecture: got {}, supported: {}",
                             file.file_name(), architecture, supported_gguf_architectures()));
   }
+  MI_TRY(const int64_t parts, file.integer("split.count", 1));
+  if (parts > 1) {
+    return fail(Code::unsupported, fmt::format("{}: metadata split.count: got {}, supported: 1 "
+                                               "(files in one part)",
+                                               file.file_name(), parts));
+  }
   const Keys key(file, architecture);
   ModelSpec spec;
   spec.architecture = std::string(family->name);

@@ -8,8 +8,8 @@
 namespace mi::search {
 
 // Rows of x per call. Always this many (the last ones padded), so that a row's bits depend neither
-// on the number of threads nor on how many rows follow it. 128 rows of a [128, 3072] intermediate
-// stay within 2 MB of L2; 64 rows cost 5 % of oneDNN's rate.
+// on the number of threads nor on how many rows follow it. 64, 128 and 256 rows are equally fast at
+// width 576 (120 to 130 GFLOP/s per core with AVX-512); at width 4096 they reach 96, 108 and 115.
 inline constexpr int kChunkRows = 128;
 
 enum class Epilogue {

@@ -1,5 +1,6 @@
 #include "libsearch/model/model.h"
 
+#include <algorithm>
 #include <new>
 #include <optional>
 #include <type_traits>
@@ -15,6 +16,7 @@
 #include "libsearch/model/gguf_config.h"
 #include "libsearch/model/hf_config.h"
 #include "libsearch/model/safetensors.h"
+#include "libsearch/model/utf8.h"
 
 namespace mi::search {
 namespace {
@@ -95,13 +97,19 @@ Status set_tokenizer(Result<std::unique_ptr<Tokenizer>> tokenizer, const std::st
   return {};
 }
 
+// Names go into tables and YAML.
+bool is_printable(const std::string& name) {
+  return !name.empty() && !find_invalid_utf8(name) &&
+         std::none_of(name.begin(), name.end(), [](char c) { return c >= 0 && c < ' '; });
+}
+
 Result<Parts> open_gguf(const fs::path& path) {
   MI_TRY(auto mapped, MappedFile::open(path));
   MI_TRY(GgufFile file, GgufFile::parse(mapped->bytes(), path.string()));
   Parts parts;
   parts.scheme = NameScheme::gguf;
   MI_TRY(parts.spec, read_gguf_config(file));
-  if (parts.spec.name.empty()) parts.spec.name = path.stem().string();
+  if (!is_printable(parts.spec.name)) parts.spec.name = path.stem().string();
   if (file.has("tokenizer.ggml.model")) {
     MI_CHECK(set_tokenizer(read_gguf_tokenizer(file), path.string(), parts));
   } else {
@@ -116,6 +124,11 @@ Result<Parts> open_directory(const fs::path& path) {
   const fs::path config = path / "config.json";
   const fs::path tokenizer = path / "tokenizer.json";
   Parts parts;
+  if (!fs::exists(config)) {
+    return fail(Code::io, fmt::format("{}: No such file or directory (expected in a Hugging Face "
+                                      "directory; a GGUF file is given by its own path)",
+                                      config.string()));
+  }
   MI_TRY(const std::string text, read_text_file(config));
   MI_TRY(parts.spec, parse_hf_config(text, config.string()));
   // "models/llama/" and "." name a directory too.

@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "libsearch/model/regex_dialect.h"
+
 namespace mi::search {
 namespace {
 
@@ -14,34 +16,6 @@ constexpr uint32_t kMatchLimit = 10'000'000;
 constexpr uint32_t kHeapLimitKib = 64 * 1024;
 constexpr size_t kJitStackBytes = 1U << 20U;
 constexpr size_t kMaxPatternBytes = 1U << 16U;
-
-// Unicode White_Space. PCRE2's own \s also takes U+180E, which is none since Unicode 6.3.
-constexpr std::string_view kWhiteSpace =
-    R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
-
-// Replaces \s and \S by the set above. \S inside a class cannot be written that way and stays.
-std::string spell_out_white_space(std::string_view pattern) {
-  std::string out;
-  bool in_class = false;
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    const char c = pattern[i];
-    if (c == '\\' && i + 1 < pattern.size()) {
-      const char next = pattern[++i];
-      if (next == 's') {
-        out += in_class ? std::string(kWhiteSpace) : fmt::format("[{}]", kWhiteSpace);
-      } else if (next == 'S' && !in_class) {
-        out += fmt::format("[^{}]", kWhiteSpace);
-      } else {
-        out += {c, next};
-      }
-      continue;
-    }
-    if (c == '[') in_class = true;
-    if (c == ']') in_class = false;
-    out += c;
-  }
-  return out;
-}
 
 std::string message(int error) {
   PCRE2_UCHAR text[256];
@@ -84,14 +58,14 @@ Result<Regex> Regex::compile(std::string_view pattern) {
     return fail(mi::Code::unsupported, fmt::format("regular expression of {} bytes, at most {}",
                                                    pattern.size(), kMaxPatternBytes));
   }
-  const std::string text = spell_out_white_space(pattern);
+  MI_TRY(const std::string text, to_pcre2(pattern));
   auto code = std::make_shared<Code>();
   code->pattern = std::string(pattern);
   int error = 0;
   PCRE2_SIZE offset = 0;
-  code->code =
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
-                    PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
+  code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
+                             PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
+                             &error, &offset, nullptr);
   if (code->code == nullptr) {
     return fail(mi::Code::unsupported,
                 fmt::format("regular expression {}: {}", pattern, message(error)));

@@ -26,7 +26,7 @@ class RegexScratch {
 
 class Regex {
  public:
-  // \s means Unicode White_Space, as in the engines that tokenizers were trained with.
+  // As Oniguruma reads it, or refused (regex_dialect.h).
   [[nodiscard]] static Result<Regex> compile(std::string_view pattern);
   // Matches of the exact text.
   [[nodiscard]] static Result<Regex> literal(std::string_view text);

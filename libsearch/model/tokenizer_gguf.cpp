@@ -37,7 +37,7 @@ constexpr std::array kPreTokenizers = {
 };
 
 Status set_pre_tokenizer(const GgufFile& file, TokenizerParts& parts) {
-  MI_TRY(const auto name, file.string("tokenizer.ggml.pre"));
+  MI_TRY(const auto name, file.string("tokenizer.ggml.pre", "nothing"));
   std::string supported;
   for (const NamedPreTokenizer& known : kPreTokenizers) {
     supported += (supported.empty() ? "" : ", ") + std::string(known.name);

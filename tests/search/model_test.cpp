@@ -90,7 +90,7 @@ TEST_CASE("a path that is no model is an error of its own") {
              Catch::EndsWith("absent.gguf: No such file or directory"));
   CHECK(open_error(folder.path()).code == Code::io);
   CHECK_THAT(open_error(folder.path()).what,
-             Catch::EndsWith("config.json: No such file or directory"));
+             Catch::Contains("config.json: No such file or directory (expected in a Hugging"));
   CHECK_THAT(open_error("/dev/null").what, Catch::Contains("not a regular file"));
   write_file(folder.path() / "empty.gguf", "");
   CHECK(open_error(folder.path() / "empty.gguf").code == Code::schema);
@@ -157,6 +157,11 @@ TEST_CASE("a GGUF file that asks for what the decoder does not do is refused") {
   // Keys and values of equal length take the place of others.
   CHECK_THAT(replaced("llama.block_count", "llama.block_caunt").what,
              Catch::Contains("metadata llama.block_count: missing, expected an integer"));
+  const std::string name = std::string("tiny llama");
+  std::string renamed = whole;
+  renamed.replace(renamed.find(name), name.size(), "tiny\nllama");
+  write_file(path, renamed);
+  CHECK((*Model::open(path))->spec().name == "model");
   const std::string dims = "llama.rope.dimension_count";
   const std::string value("\x04\0\0\0\x10\0\0\0", 8);
   const Status rotary = replaced(dims + value, dims + std::string("\x04\0\0\0\x08\0\0\0", 8));

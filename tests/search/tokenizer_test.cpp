@@ -165,6 +165,25 @@ TEST_CASE("tokenizer parts that are unknown are refused by name") {
   }
 }
 
+TEST_CASE("expressions that Oniguruma and PCRE2 read differently are refused") {
+  for (const std::string_view pattern :
+       {R"(\w+)", R"(\bx)", R"(\h)", R"([\v])", R"([^\S])", R"([a[b]])", R"([a&&b])", R"([]a])",
+        R"(\p{L}{1,3}+)", R"((?m:.))", R"((?<n>a))", R"((*UTF)a)", R"((a)\1)", "a\\"}) {
+    INFO(pattern);
+    const auto regex = Regex::compile(pattern);
+    REQUIRE_FALSE(regex);
+    CHECK(regex.error().code == Code::unsupported);
+    CHECK_THAT(regex.error().what, Catch::Contains("is not supported"));
+  }
+  RegexScratch scratch;
+  std::vector<std::string_view> pieces;
+  const auto regex = Regex::compile(R"([\s,]+|(?i:É)|\[|^x$)");
+  REQUIRE(regex);
+  REQUIRE(regex->split("a,\xe2\x80\xa8 b\xc3\xa9[\nx", false, scratch, pieces));
+  CHECK(pieces ==
+        std::vector<std::string_view>{"a", ",\xe2\x80\xa8 ", "b", "\xc3\xa9", "[", "\n", "x"});
+}
+
 TEST_CASE("an expression that backtracks without end is an error, not a hang") {
   Json json = tiny();
   json["pre_tokenizer"] = {

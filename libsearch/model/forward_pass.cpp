@@ -1,0 +1,211 @@
+#include "libsearch/model/forward_pass.h"
+
+#include <cmath>
+
+#include <omp.h>
+
+#include "libsearch/model/parallel.h"
+#include "libsearch/model/row_ops.h"
+
+namespace mi::search {
+namespace {
+
+size_t count(int64_t a, int64_t b = 1) {
+  return static_cast<size_t>(a) * static_cast<size_t>(b);
+}
+
+// Converts a whole tensor in parallel. Rows of q and k that are stored for interleaved rotary
+// pairs, row 2i + p of a head, go to row i + p * head_dim/2.
+Status convert(const WeightTensor& tensor, int interleaved_head_dim, int threads, float* out) {
+  constexpr int64_t kRowsPerTask = 64;
+  const int64_t rows = tensor.rows();
+  const int64_t columns = tensor.columns();
+  const int64_t dim = interleaved_head_dim;
+  const auto convert_task = [&](int64_t task, int) -> Status {
+    const int64_t end = std::min(rows, (task + 1) * kRowsPerTask);
+    for (int64_t row = task * kRowsPerTask; row < end; ++row) {
+      const int64_t within = dim == 0 ? 0 : row % dim;
+      const int64_t target = row - within + within / 2 + within % 2 * (dim / 2);
+      MI_CHECK(convert_rows(tensor, row, 1, out + target * columns));
+    }
+    return {};
+  };
+  return parallel_for((rows + kRowsPerTask - 1) / kRowsPerTask, threads, convert_task);
+}
+
+}  // namespace
+
+ForwardPass::ForwardPass(const ModelSpec& spec, const DecoderWeights& weights,
+                         const DecoderShapes& shapes, int64_t tokens)
+    : spec_(spec),
+      weights_(weights),
+      shapes_(shapes),
+      tokens_(tokens),
+      threads_(omp_get_max_threads()),
+      stream_({tokens, spec_.hidden}),
+      q_({spec_.heads, tokens, spec_.head_dim}),
+      k_({spec_.kv_heads, tokens, spec_.head_dim}),
+      v_({spec_.kv_heads, tokens, spec_.head_dim}),
+      o_({spec_.heads, tokens, spec_.head_dim}),
+      cosine_(count(tokens, spec_.head_dim / 2)),
+      sine_(cosine_.size()),
+      plain_(count(spec_.hidden, std::max(shapes_.qkv_width, spec_.ffn))),
+      plain_o_(count(spec_.hidden, shapes_.q_width)),
+      attention_norm_(count(spec_.hidden)),
+      ffn_norm_(count(spec_.hidden)),
+      qkv_(shapes_.qkv.packed_floats()),
+      out_(shapes_.o.packed_floats()),
+      gate_(shapes_.gate.packed_floats()),
+      up_(shapes_.up.packed_floats()),
+      down_(shapes_.down.packed_floats()),
+      scratch_(count(threads_)) {
+  const size_t onednn = std::max({shapes_.qkv.scratch_floats(), shapes_.o.scratch_floats(),
+                                  shapes_.gate.scratch_floats(), shapes_.up.scratch_floats(),
+                                  shapes_.down.scratch_floats()});
+  for (Scratch& scratch : scratch_) {
+    scratch.norm.resize(count(kChunkRows, spec_.hidden));
+    scratch.wide.resize(count(kChunkRows, std::max(shapes_.qkv_width, spec_.ffn)));
+    scratch.wide2.resize(count(kChunkRows, spec_.ffn));
+    scratch.onednn.resize(onednn);
+  }
+  // Angles in double: f32 angles are off by 5e-4 at position 8000.
+  const int half = spec_.head_dim / 2;
+  for (int i = 0; i < half; ++i) {
+    const double frequency = std::pow(spec_.rope_theta, -2.0 * i / spec_.head_dim);
+    for (int64_t position = 0; position < tokens; ++position) {
+      const double angle = static_cast<double>(position) * frequency;
+      cosine_[count(position, half) + count(i)] = static_cast<float>(std::cos(angle));
+      sine_[count(position, half) + count(i)] = static_cast<float>(std::sin(angle));
+    }
+  }
+}
+
+template <class Body>
+Status ForwardPass::for_chunks(const Body& body) {
+  return parallel_for(chunk_count(tokens_), threads_, [&](int64_t chunk, int thread) {
+    body(chunk, scratch_[count(thread)]);
+    return Status{};
+  });
+}
+
+Status ForwardPass::embed(std::span<const int32_t> ids) {
+  const WeightTensor& table = *weights_.embedding;
+  return parallel_for(chunk_count(tokens_), threads_, [&](int64_t chunk, int) -> Status {
+    const int64_t first = chunk * kChunkRows;
+    for (int64_t row = first; row < first + chunk_rows(chunk, tokens_); ++row) {
+      MI_CHECK(convert_rows(table, ids[count(row)], 1, stream_.view()[row].data));
+    }
+    return Status{};
+  });
+}
+
+Status ForwardPass::pack(const WeightTensor& tensor, const Linear& linear,
+                         AlignedBuffer<float>& packed) {
+  MI_CHECK(convert(tensor, 0, threads_, plain_.data()));
+  linear.pack(plain_.data(), packed.data());
+  return {};
+}
+
+Status ForwardPass::load(int layer) {
+  const LayerWeights& weights = weights_.layers[count(layer)];
+  const int interleaved = weights_.interleaved_rotary ? spec_.head_dim : 0;
+  MI_CHECK(convert(*weights.attention_norm, 0, threads_, attention_norm_.data()));
+  MI_CHECK(convert(*weights.ffn_norm, 0, threads_, ffn_norm_.data()));
+  float* k = plain_.data() + count(spec_.hidden, shapes_.q_width);
+  float* v = k + count(spec_.hidden, shapes_.kv_width);
+  MI_CHECK(convert(*weights.q, interleaved, threads_, plain_.data()));
+  MI_CHECK(convert(*weights.k, interleaved, threads_, k));
+  MI_CHECK(convert(*weights.v, 0, threads_, v));
+  shapes_.qkv.pack(plain_.data(), qkv_.data());
+  MI_CHECK(convert(*weights.o, 0, threads_, plain_o_.data()));
+  shapes_.o.pack(plain_o_.data(), out_.data());
+  MI_CHECK(pack(*weights.gate, shapes_.gate, gate_));
+  MI_CHECK(pack(*weights.up, shapes_.up, up_));
+  return pack(*weights.down, shapes_.down, down_);
+}
+
+void ForwardPass::qkv_chunk(int64_t chunk, Scratch& scratch) {
+  const int64_t first = chunk * kChunkRows;
+  const int64_t rows = chunk_rows(chunk, tokens_);
+  const int dim = spec_.head_dim;
+  for (int64_t r = 0; r < rows; ++r) {
+    rms_norm(stream_.view()[first + r].data, attention_norm_.data(), spec_.rms_eps, spec_.hidden,
+             scratch.norm.data() + r * spec_.hidden);
+  }
+  shapes_.qkv.apply(scratch.norm.data(), qkv_.data(), scratch.wide.data(), nullptr,
+                    scratch.onednn.data());
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* row = scratch.wide.data() + r * shapes_.qkv_width;
+    const float* cosine = cosine_.data() + (first + r) * (dim / 2);
+    const float* sine = sine_.data() + (first + r) * (dim / 2);
+    for (int head = 0; head < spec_.heads; ++head, row += dim) {
+      rotate_half(row, cosine, sine, dim, q_.view()[head][first + r].data);
+    }
+    for (int head = 0; head < spec_.kv_heads; ++head, row += dim) {
+      rotate_half(row, cosine, sine, dim, k_.view()[head][first + r].data);
+    }
+    for (int head = 0; head < spec_.kv_heads; ++head, row += dim) {
+      std::copy_n(row, dim, v_.view()[head][first + r].data);
+    }
+  }
+}
+
+Status ForwardPass::project_qkv() {
+  return for_chunks([&](int64_t chunk, Scratch& scratch) { qkv_chunk(chunk, scratch); });
+}
+
+Status ForwardPass::attend(int layer, const AttentionFn& attention) {
+  LayerQkv qkv;
+  qkv.layer = layer;
+  qkv.q = q_.view();
+  qkv.k = k_.view();
+  qkv.v = v_.view();
+  qkv.residual = stream_.view();
+  qkv.wo = {plain_o_.data(), {spec_.hidden, shapes_.q_width}};
+  return attention(qkv, o_.view());
+}
+
+void ForwardPass::add_to_stream(int64_t first, int64_t rows, const float* delta) {
+  float* stream = stream_.view()[first].data;
+  for (int64_t i = 0; i < rows * spec_.hidden; ++i) stream[i] += delta[i];
+}
+
+void ForwardPass::mlp_chunk(int64_t chunk, Scratch& scratch) {
+  const int64_t first = chunk * kChunkRows;
+  const int64_t rows = chunk_rows(chunk, tokens_);
+  const int dim = spec_.head_dim;
+  float* norm = scratch.norm.data();
+  for (int64_t r = 0; r < rows; ++r) {
+    float* row = scratch.wide.data() + r * shapes_.q_width;
+    for (int head = 0; head < spec_.heads; ++head, row += dim) {
+      std::copy_n(o_.view()[head][first + r].data, dim, row);
+    }
+  }
+  shapes_.o.apply(scratch.wide.data(), out_.data(), norm, nullptr, scratch.onednn.data());
+  add_to_stream(first, rows, norm);
+  for (int64_t r = 0; r < rows; ++r) {
+    rms_norm(stream_.view()[first + r].data, ffn_norm_.data(), spec_.rms_eps, spec_.hidden,
+             norm + r * spec_.hidden);
+  }
+  shapes_.gate.apply(norm, gate_.data(), scratch.wide.data(), nullptr, scratch.onednn.data());
+  shapes_.up.apply(norm, up_.data(), scratch.wide2.data(), scratch.wide.data(),
+                   scratch.onednn.data());
+  shapes_.down.apply(scratch.wide2.data(), down_.data(), norm, nullptr, scratch.onednn.data());
+  add_to_stream(first, rows, norm);
+}
+
+Status ForwardPass::project_and_mlp() {
+  return for_chunks([&](int64_t chunk, Scratch& scratch) { mlp_chunk(chunk, scratch); });
+}
+
+Status ForwardPass::final_norm() {
+  MI_CHECK(convert(*weights_.final_norm, 0, threads_, ffn_norm_.data()));
+  return for_chunks([&](int64_t chunk, Scratch&) {
+    for (int64_t r = 0; r < chunk_rows(chunk, tokens_); ++r) {
+      float* row = stream_.view()[chunk * kChunkRows + r].data;
+      rms_norm(row, ffn_norm_.data(), spec_.rms_eps, spec_.hidden, row);
+    }
+  });
+}
+
+}  // namespace mi::search

@@ -1,0 +1,88 @@
+// The state of one forward pass: residual stream, one layer's q, k, v and weights.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/status.h"
+#include "kernels/tensor_view.h"
+#include "libsearch/model/families/family.h"
+#include "libsearch/model/linear.h"
+#include "libsearch/model/model.h"
+
+namespace mi::search {
+
+[[nodiscard]] inline int64_t chunk_count(int64_t rows) {
+  return (rows + kChunkRows - 1) / kChunkRows;
+}
+[[nodiscard]] inline int64_t chunk_rows(int64_t chunk, int64_t rows) {
+  return std::min<int64_t>(kChunkRows, rows - chunk * kChunkRows);
+}
+
+// One primitive per shape, made once.
+struct DecoderShapes {
+  explicit DecoderShapes(const ModelSpec& spec)
+      : q_width(spec.heads * spec.head_dim),
+        kv_width(spec.kv_heads * spec.head_dim),
+        qkv_width(q_width + 2 * kv_width),
+        qkv(spec.hidden, qkv_width, Epilogue::none),
+        o(q_width, spec.hidden, Epilogue::none),
+        gate(spec.hidden, spec.ffn, Epilogue::silu),
+        up(spec.hidden, spec.ffn, Epilogue::multiply),
+        down(spec.ffn, spec.hidden, Epilogue::none),
+        head(spec.hidden, kHeadRows, Epilogue::none) {}
+
+  // Vocabulary rows of the output matrix that are converted and packed at a time. 512 rows of 576
+  // are 1.2 MB, and their packing is 1/128 of the arithmetic of one full chunk.
+  static constexpr int kHeadRows = 512;
+  int q_width, kv_width, qkv_width;
+  Linear qkv, o, gate, up, down, head;
+};
+
+// The buffers of one forward pass, reused by every layer.
+class ForwardPass {
+ public:
+  ForwardPass(const ModelSpec& spec, const DecoderWeights& weights, const DecoderShapes& shapes,
+              int64_t tokens);
+
+  [[nodiscard]] Status embed(std::span<const int32_t> ids);
+  [[nodiscard]] Status load(int layer);
+  [[nodiscard]] Status project_qkv();
+  [[nodiscard]] Status attend(int layer, const AttentionFn& attention);
+  [[nodiscard]] Status project_and_mlp();
+  [[nodiscard]] Status final_norm();
+  [[nodiscard]] Tensor<float, 2> take_stream() { return std::move(stream_); }
+
+ private:
+  struct Scratch {
+    AlignedBuffer<float> norm;   // [kChunkRows, hidden]
+    AlignedBuffer<float> wide;   // [kChunkRows, qkv_width, q_width or ffn]
+    AlignedBuffer<float> wide2;  // [kChunkRows, ffn]
+    AlignedBuffer<float> onednn;
+  };
+  void qkv_chunk(int64_t chunk, Scratch& scratch);
+  void mlp_chunk(int64_t chunk, Scratch& scratch);
+  void add_to_stream(int64_t first, int64_t rows, const float* delta);
+  [[nodiscard]] Status pack(const WeightTensor& tensor, const Linear& linear,
+                            AlignedBuffer<float>& packed);
+  template <class Body>
+  [[nodiscard]] Status for_chunks(const Body& body);
+
+  const ModelSpec& spec_;
+  const DecoderWeights& weights_;
+  const DecoderShapes& shapes_;
+  int64_t tokens_;
+  int threads_;
+  Tensor<float, 2> stream_;           // [tokens, hidden]
+  Tensor<float, 3> q_, k_, v_, o_;    // [heads or kv_heads, tokens, head_dim]
+  std::vector<float> cosine_, sine_;  // [tokens, head_dim / 2]
+  AlignedBuffer<float> plain_;        // a weight before packing
+  AlignedBuffer<float> plain_o_;      // [hidden, heads * head_dim], shown to attention
+  AlignedBuffer<float> attention_norm_, ffn_norm_;
+  AlignedBuffer<float> qkv_, out_, gate_, up_, down_;  // packed
+  std::vector<Scratch> scratch_;                       // one per thread
+};
+
+}  // namespace mi::search
