@@ -57,7 +57,7 @@ struct [[nodiscard]] Failure {
 #define MI_CONCAT_INNER(a, b) a##b
 #define MI_CONCAT(a, b) MI_CONCAT_INNER(a, b)
 
-// MI_TRY(auto config, load(path)): declares `config`, or returns the failure. NOLINTBEGIN(*-macro-parentheses)
+// MI_TRY(auto c, load(path)): declares c, or returns. NOLINTBEGIN(*-macro-parentheses)
 #define MI_TRY(declaration, expression) \
   MI_TRY_IMPL(MI_CONCAT(mi_result_, __LINE__), declaration, expression)
 #define MI_TRY_IMPL(result, declaration, expression)         \
