@@ -29,16 +29,17 @@ class HeadReader {
         allow({});
         break;
       case Pattern::a_shape:
-        allow({"sink", "local"});
+        allow({"sink", "local", "share"});
         read_forced(head);
+        read_cap(head);
         break;
       case Pattern::vertical_slash:
-        if (!read_counts(head, {"vertical", "slash"}))
+        if (!read_counts(head, {"vertical", "slash", "share"}))
           read_estimated(head, {"sink", "local", "density", "share"});
         break;
       case Pattern::block_sparse:
         read_block_estimate(head);
-        if (!read_counts(head, {"estimate", "stride", "blocks"}))
+        if (!read_counts(head, {"estimate", "stride", "blocks", "share"}))
           read_estimated(head, {"estimate", "stride", "sink", "local", "density", "share"});
         break;
       case Pattern::stripe:
@@ -75,6 +76,7 @@ class HeadReader {
       head.vertical = counts("vertical", 0);
       head.slash = counts("slash", 0);
     }
+    read_cap(head);
     return true;
   }
 
@@ -82,9 +84,14 @@ class HeadReader {
     allow(words);
     read_forced(head);
     if (map_.find("density")) head.density = values("density", kPositive);
-    if (map_.find("share")) head.share = values("share", kShare);
+    read_cap(head);
     if (head.density.empty() && head.share.empty())
       errors_.report(map_.node(), "no budget", "density, share, or both");
+  }
+
+  // What a prompt may cost at most, whatever else selects its keys.
+  void read_cap(HeadEntry& head) {
+    if (map_.find("share")) head.share = values("share", kShare);
   }
 
   void read_forced(HeadEntry& head) {

@@ -86,7 +86,7 @@ HeadConfig::Limit read_limit(const YamlNode& node, const std::vector<int64_t>& l
   limit.share = map.real("share", kShare);
   limit.achieved = read_by_length(map.need("achieved"), lengths, kNotNegative, errors);
   limit.objective = map.string("objective");
-  read_word(map.need("objective"), {"error", "square", "mass", "none"}, errors);
+  read_word(map.need("objective"), {"error", "square", "mass", "cost", "none"}, errors);
   limit.allocation = map.string("allocation");
   read_word(map.need("allocation"), {"global", "per-head", "min-recall", "uniform", "imported"},
             errors);

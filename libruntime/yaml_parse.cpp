@@ -30,6 +30,22 @@ struct Refusal : std::exception {
   std::string what_text;
 };
 
+// Bytes that a UTF-8 sequence starting at text[at] takes; 0 when it is not one.
+size_t utf8_length(std::string_view text, size_t at) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned char lead = byte(at);
+  if (lead < 0x80) return 1;
+  const size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+  if (lead < 0xc2 || lead > 0xf4 || at + length > text.size()) return 0;
+  for (size_t i = 1; i < length; ++i)
+    if ((byte(at + i) & 0xc0) != 0x80) return 0;
+  const unsigned char second = byte(at + 1);
+  if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) ||
+      (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second > 0x8f))
+    return 0;
+  return length;
+}
+
 class TreeBuilder final : public YAML::EventHandler {
  public:
   YamlNode root;
@@ -48,6 +64,13 @@ class TreeBuilder final : public YAML::EventHandler {
                 const std::string& value) override {
     YamlNode node = make(mark, tag, anchor, YamlNode::Kind::scalar);
     node.quoted = tag == "!";
+    // yaml-cpp turns the escapes \\N and \\_ into single bytes, which are not UTF-8.
+    for (size_t i = 0; i < value.size();) {
+      const size_t length = utf8_length(value, i);
+      if (length == 0)
+        refuse(mark, "found an escape that gives no UTF-8, expected \\u and its code");
+      i += length;
+    }
     node.text = value;
     add(std::move(node));
   }
@@ -134,22 +157,6 @@ class TreeBuilder final : public YAML::EventHandler {
   size_t nodes_ = 0;
   bool started_ = false;
 };
-
-// Bytes that a UTF-8 sequence starting at text[at] takes; 0 when it is not one.
-size_t utf8_length(std::string_view text, size_t at) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(at);
-  if (lead < 0x80) return 1;
-  const size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-  if (lead < 0xc2 || lead > 0xf4 || at + length > text.size()) return 0;
-  for (size_t i = 1; i < length; ++i)
-    if ((byte(at + i) & 0xc0) != 0x80) return 0;
-  const unsigned char second = byte(at + 1);
-  if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) ||
-      (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second > 0x8f))
-    return 0;
-  return length;
-}
 
 // yaml-cpp takes byte 0x04 for the end of the file and reads UTF-16 by its mark: both would let a
 // damaged file pass as a shorter one. No YAML file may hold such bytes.

@@ -155,6 +155,9 @@ class RandomConfig {
     return per_length([&] { return count(); });
   }
 
+  void cap(HeadEntry& head) {
+    if (below(2) == 0) head.share = per_length([&] { return fraction(); });
+  }
   void estimated(HeadEntry& head) {
     head.sink = below(3) * 16;
     head.local = counts();
@@ -172,6 +175,7 @@ class RandomConfig {
         break;
       case Pattern::a_shape:
         head.local = counts();
+        cap(head);
         break;
       case Pattern::vertical_slash:
         if (below(2) == 0) {
@@ -179,6 +183,7 @@ class RandomConfig {
         } else {
           head.vertical = counts();
           head.slash = counts();
+          cap(head);
         }
         break;
       case Pattern::block_sparse:
@@ -186,8 +191,10 @@ class RandomConfig {
         if (head.estimate == BlockEstimate::antidiagonal) head.stride = below(2) == 0 ? 8 : 16;
         if (below(2) == 0)
           estimated(head);
-        else
+        else {
           head.blocks = counts();
+          cap(head);
+        }
         break;
       case Pattern::stripe:
       case Pattern::stripe_vertical_slash:
@@ -234,7 +241,7 @@ TEST_CASE("a damaged config is refused or is another config, never a crash") {
     if (!config) continue;
     const std::string canonical = dump_config(*config);
     const auto again = parse_config(canonical, "again");
-    INFO(canonical);
+    INFO((again ? "" : again.error().what) << "\n" << canonical);
     REQUIRE(again);
     REQUIRE(dump_config(*again) == canonical);
   }
