@@ -1,0 +1,96 @@
+#!/bin/bash
+# mi-search as a user meets it, on the tiny model with random weights: what it writes, the same
+# bytes for any number of threads, and every kind of bad input with its exit code.
+# usage: mi-search.sh TOOL DATA_FOLDER
+set -euo pipefail
+tool=$1
+data=$(cd "$2" && pwd)
+model=$data/tiny-llama.gguf
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+for ((i = 0; i < 2048; ++i)); do echo $(((i * i + 7 * i) % 200)); done >ids.txt
+
+# expect CODE ARGS...: runs the tool, keeps stdout and stderr.
+expect() {
+  local want=$1 got=0
+  shift
+  "$tool" "$@" >out 2>err || got=$?
+  if [[ $got != "$want" ]]; then
+    echo "mi-search $*: exit code $got, expected $want"
+    cat out err
+    exit 1
+  fi
+}
+has() {
+  if ! grep -qF -- "$2" "$1"; then
+    echo "$1 lacks: $2"
+    cat "$1"
+    exit 1
+  fi
+}
+search=(--model "$model" --tokens ids.txt --lengths 1024)
+
+# The main job, and the same bytes again.
+expect 0 "${search[@]}" --budget 50% -o one.yaml --threads 1
+has out 'Heads by pattern'
+has out 'Worst heads by recall'
+has out 'Certificate (held-out samples, run sparse)'
+has out 'wrote one.yaml'
+if grep -q $'\x1b' out err; then echo 'colours without a terminal'; exit 1; fi
+expect 0 "${search[@]}" --budget 0.5 -o two.yaml --threads 2
+sed 's/--budget 0.5/--budget 50%/' two.yaml | cmp - one.yaml
+expect 0 "${search[@]}" --budget 50% -o one-again.yaml --threads 2
+cmp one.yaml one-again.yaml
+if grep -qF "$work" one.yaml; then echo 'a path in the config'; exit 1; fi
+
+expect 0 "${search[@]}" --budget 50% -o json.yaml --json
+has out '"output": "json.yaml"'
+python3 -c 'import json; json.load(open("out"))'
+expect 0 "${search[@]}" --budget 50% -o dry.yaml --dry-run
+has out 'would write dry.yaml'
+[[ ! -e dry.yaml ]]
+for objective in square mass; do
+  expect 0 "${search[@]}" --budget 50% -o other.yaml --objective "$objective"
+done
+expect 0 "${search[@]}" --budget 60% -o other.yaml --allocate per-head
+expect 0 "${search[@]}" --min-recall 0.5 -o other.yaml
+has other.yaml 'allocation: min-recall'
+
+# From here on nothing may be written: an earlier output stays as it was.
+echo earlier >kept.yaml
+refused() {
+  expect "$@" -o kept.yaml
+  [[ $(cat kept.yaml) == earlier ]]
+}
+for budget in 0 0% -5% 101% 1.5 much 15%% ''; do refused 2 "${search[@]}" --budget "$budget"; done
+refused 2 "${search[@]}" --budget 1%
+has err 'smallest feasible'
+refused 2 --budget 15%
+refused 2 --model "$model"
+refused 2 "${search[@]}" --budget 50% --frobnicate
+refused 2 "${search[@]}" --budget 50% --recipe r.yaml
+refused 2 "${search[@]}" --budget 50% --objective loss
+
+refused 3 --model "$work/absent" --budget 50%
+has err "$work/absent"
+head -c 3000 "$model" >truncated.gguf
+refused 3 --model truncated.gguf --budget 50%
+has err 'truncated.gguf'
+mkdir empty
+refused 3 --model empty --budget 50%
+echo '1 2 99999' >bad-ids.txt
+refused 3 --model "$model" --budget 50% --tokens bad-ids.txt
+has err "bad-ids.txt:1: found '99999'"
+refused 3 --model "$model" --budget 50% --tokens ids.txt --lengths 4096
+has err 'found 2048 token ids, expected at least 4096'
+: >empty.txt
+refused 3 --model "$model" --budget 50% --text empty.txt --lengths 1024
+has err 'empty.txt: found 0 tokens'
+printf 'schema: mi.recipe\nschema_version: 9\n' >newer.yaml
+refused 3 --model "$model" --budget 50% --recipe newer.yaml
+has err 'newer.yaml:2:17: found schema_version 9, expected at most 1'
+
+expect 3 "${search[@]}" --budget 50% -o "$work/absent/x.yaml"
+expect 3 "${search[@]}" --budget 50% -o "$work/empty"
+has err "$work/empty"
