@@ -129,8 +129,8 @@ Failure infeasible(double limit, double smallest) {
   return fail(
       Code::invalid_argument,
       fmt::format("budget: {:.4g}% is below the cheapest assignment of these candidates; the "
-                  "smallest feasible budget is {:.4g}%",
-                  100 * limit, std::ceil(smallest * 1e5) / 1e3));
+                  "smallest feasible budget is {}%",
+                  100 * limit, percent_enough(smallest)));
 }
 
 Allocation to_allocation(const std::vector<Walk>& walks, const std::vector<WalkEnd>& ends) {
@@ -192,6 +192,14 @@ std::vector<Walk> walks_of_families(const AllocationProblem& problem,
 
 }  // namespace
 
+bool within(double cost, double limit) {
+  return cost <= limit * (1 + kRounding);
+}
+
+std::string percent_enough(double cost) {
+  return fmt::format("{:g}", std::ceil(cost * (1 - kRounding) * 1e5) / 1e3);
+}
+
 Result<Allocation> allocate_global(const AllocationProblem& problem, double limit) {
   const auto heads = static_cast<double>(problem.heads());
   std::vector<Walk> free_walks;
@@ -203,7 +211,7 @@ Result<Allocation> allocate_global(const AllocationProblem& problem, double limi
     bound +=
         walk_to(free_walks.back(), limit * heads).bound / static_cast<double>(problem.lengths());
   }
-  if (limit < smallest) return infeasible(limit, smallest);
+  if (!within(smallest, limit)) return infeasible(limit, smallest);
 
   // One length: the free walk is the answer. Several lengths share each head's family: try the
   // families that fit a fixed series of shares, so that the best of them never gets worse as the
@@ -216,7 +224,7 @@ Result<Allocation> allocate_global(const AllocationProblem& problem, double limi
     double dearest = 0;
     for (const Walk& walk : walks) dearest = std::max(dearest, least_cost(walk));
     cheapest = std::min(cheapest, dearest);
-    if (dearest > limit) return;
+    if (!within(dearest, limit)) return;
     for (const Walk& walk : walks) ends.push_back(walk_to(walk, limit * heads));
     Allocation allocation = to_allocation(walks, ends);
     if (allocation.loss < best.loss) best = std::move(allocation);
@@ -289,7 +297,7 @@ Allocation pick_each_head(const AllocationProblem& problem, Value value) {
 
 Result<Allocation> allocate_per_head(const AllocationProblem& problem, double limit) {
   Allocation allocation = pick_each_head(problem, [&](const Choice& choice) {
-    return choice.cost <= limit ? choice.loss : kInfinity;
+    return within(choice.cost, limit) ? choice.loss : kInfinity;
   });
   if (!allocation.chosen.empty()) return allocation;
   // The smallest limit every head can meet with one family at all lengths.

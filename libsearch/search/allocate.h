@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -39,6 +40,11 @@ struct ParetoPoint {
   double cost = 0;
   double loss = 0;
 };
+
+// Whether a cost keeps a limit, both shares of dense; sums of costs may be off in the last digits.
+[[nodiscard]] bool within(double cost, double limit);
+// A cost in percent with three decimals, rounded up: given as a budget, it is enough.
+[[nodiscard]] std::string percent_enough(double cost);
 
 // Least loss with mean cost over heads at most `limit` at every length. Errors: a limit below the
 // cheapest assignment, naming the smallest feasible one.

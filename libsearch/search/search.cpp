@@ -115,12 +115,11 @@ Result<Allocation> allocate(const AllocationProblem& problem, const SearchOption
   if (options.min_recall) {
     Allocation allocation = allocate_min_recall(problem, *options.min_recall);
     const double cost = *std::max_element(allocation.cost.begin(), allocation.cost.end());
-    if (options.limit && cost > *options.limit)
-      return fail(
-          Code::invalid_argument,
-          fmt::format("budget: {:.4g}% does not give every head a p05 recall of {}; the "
-                      "smallest budget that does is {:.4g}%",
-                      100 * *options.limit, *options.min_recall, std::ceil(cost * 1e5) / 1e3));
+    if (options.limit && !within(cost, *options.limit))
+      return fail(Code::invalid_argument,
+                  fmt::format("budget: {:.4g}% does not give every head a p05 recall of {}; the "
+                              "smallest budget that does is {}%",
+                              100 * *options.limit, *options.min_recall, percent_enough(cost)));
     return allocation;
   }
   if (!options.limit)
