@@ -299,7 +299,8 @@ void check_planted(int64_t n, double limit) {
       }
       if (head.name == "diffuse") {
         CHECK(score.share > 1.5 * dearest);  // what is left goes where nothing else helps
-        CHECK(score.recall < score.share + 0.2);
+        // A threshold may keep the first rows dense and give up the others: recall x at cost x^2.
+        CHECK(score.recall < std::sqrt(score.share) + 0.03);
         continue;
       }
       CHECK(planted[h] > 0.98);  // or else the construction is wrong
