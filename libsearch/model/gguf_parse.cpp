@@ -46,50 +46,53 @@ uint64_t element_bytes(GgufType type) {
 }
 
 template <class T>
-Result<GgufValue> read_integer(ByteCursor& in, std::string_view key) {
+Status read_integer(ByteCursor& in, std::string_view key, GgufValue& out) {
   MI_TRY(const T value, in.read<T>(key));
   if (!std::in_range<int64_t>(value)) {
     return in.error(Code::schema, fmt::format("{}: got {}, past 2^63", key, value));
   }
-  return GgufValue(static_cast<int64_t>(value));
+  out = static_cast<int64_t>(value);
+  return {};
 }
 
-Result<GgufValue> read_scalar(ByteCursor& in, GgufType type, std::string_view key) {
+Status read_scalar(ByteCursor& in, GgufType type, std::string_view key, GgufValue& out) {
   switch (type) {
     case GgufType::u8:
-      return read_integer<uint8_t>(in, key);
+      return read_integer<uint8_t>(in, key, out);
     case GgufType::i8:
-      return read_integer<int8_t>(in, key);
+      return read_integer<int8_t>(in, key, out);
     case GgufType::u16:
-      return read_integer<uint16_t>(in, key);
+      return read_integer<uint16_t>(in, key, out);
     case GgufType::i16:
-      return read_integer<int16_t>(in, key);
+      return read_integer<int16_t>(in, key, out);
     case GgufType::u32:
-      return read_integer<uint32_t>(in, key);
+      return read_integer<uint32_t>(in, key, out);
     case GgufType::i32:
-      return read_integer<int32_t>(in, key);
+      return read_integer<int32_t>(in, key, out);
     case GgufType::u64:
-      return read_integer<uint64_t>(in, key);
+      return read_integer<uint64_t>(in, key, out);
     case GgufType::i64:
-      return read_integer<int64_t>(in, key);
+      return read_integer<int64_t>(in, key, out);
     case GgufType::f32: {
       MI_TRY(const float value, in.read<float>(key));
-      return GgufValue(static_cast<double>(value));
+      out = static_cast<double>(value);
+      return {};
     }
     case GgufType::f64: {
-      MI_TRY(const double value, in.read<double>(key));
-      return GgufValue(value);
+      MI_TRY(out, in.read<double>(key));
+      return {};
     }
     case GgufType::boolean: {
       MI_TRY(const uint8_t value, in.read<uint8_t>(key));
       if (value > 1) {
         return in.error(Code::schema, fmt::format("{}: got {}, expected 0 or 1", key, value));
       }
-      return GgufValue(value == 1);
+      out = value == 1;
+      return {};
     }
     case GgufType::string: {
-      MI_TRY(const std::string_view value, in.string(key, UINT64_MAX));
-      return GgufValue(value);
+      MI_TRY(out, in.string(key, UINT64_MAX));
+      return {};
     }
     case GgufType::array:
       break;
@@ -105,8 +108,7 @@ Result<GgufType> read_type(ByteCursor& in, std::string_view key) {
   return static_cast<GgufType>(type);
 }
 
-Result<GgufValue> read_array(ByteCursor& in, std::string_view key) {
-  GgufArray array;
+Status read_array(ByteCursor& in, std::string_view key, GgufArray& array) {
   MI_TRY(array.type, read_type(in, key));
   MI_TRY(const uint64_t count, in.read<uint64_t>(key));
   const uint64_t bytes = element_bytes(array.type);
@@ -114,14 +116,15 @@ Result<GgufValue> read_array(ByteCursor& in, std::string_view key) {
     return in.error(Code::schema, fmt::format("length of array {}: got {}, {} bytes are left", key,
                                               count, in.left()));
   }
+  GgufValue value;
   for (uint64_t i = 0; i < count; ++i) {
-    MI_TRY(const GgufValue value, read_scalar(in, array.type, key));
+    MI_CHECK(read_scalar(in, array.type, key, value));
     if (const auto* text = std::get_if<std::string_view>(&value)) array.strings.push_back(*text);
     if (const auto* number = std::get_if<double>(&value)) array.floats.push_back(*number);
     if (const auto* integer = std::get_if<int64_t>(&value)) array.integers.push_back(*integer);
     if (const auto* flag = std::get_if<bool>(&value)) array.integers.push_back(*flag ? 1 : 0);
   }
-  return GgufValue(std::move(array));
+  return {};
 }
 
 struct Header {
@@ -249,8 +252,12 @@ Result<GgufFile> GgufFile::parse(Bytes bytes, std::string file_name) {
   for (uint64_t i = 0; i < header.keys; ++i) {
     MI_TRY(const std::string_view key, in.string("metadata key", kMaxNameBytes));
     MI_TRY(const GgufType type, read_type(in, key));
-    MI_TRY(GgufValue value,
-           type == GgufType::array ? read_array(in, key) : read_scalar(in, type, key));
+    GgufValue value;
+    if (type == GgufType::array) {
+      MI_CHECK(read_array(in, key, value.emplace<GgufArray>()));
+    } else {
+      MI_CHECK(read_scalar(in, type, key, value));
+    }
     if (!file.metadata_.try_emplace(std::string(key), std::move(value)).second) {
       return in.error(Code::schema, fmt::format("metadata key {} is there twice", key));
     }
