@@ -58,8 +58,7 @@ class Plan {
   struct HeadPlan {
     ResolvedHead resolved;
     std::unique_ptr<const Estimator> estimator;
-    int64_t tile_cap = -1;    // -1: none
-    int64_t second_cap = -1;  // with the estimates of a second pass paid from the same share
+    int64_t tile_cap = -1;  // -1: none
   };
   struct Wave;
 
@@ -68,6 +67,9 @@ class Plan {
                      const TensorView<float, 3>& o) const;
   void size_workspace();
   void run_wave(const Wave& wave) const;
+  template <class Bins, class Tiles>
+  void apply_caps(const Wave& wave, int64_t blocks, const Bins& bins_of, const Tiles& tiles_of,
+                  std::span<float> lambda, std::span<bool> again) const;
 
   PlanShape shape_;
   const kernels::Backend* backend_ = nullptr;

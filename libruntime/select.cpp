@@ -13,15 +13,18 @@ namespace {
 constexpr int kShift = 20;
 constexpr int kFirst = (127 - 32) * 8;
 
+}  // namespace
+
 int bin_of(float e) {
   return std::clamp(static_cast<int>(std::bit_cast<uint32_t>(e) >> kShift) - kFirst, 0,
                     kHistogramBins - 1);
 }
-float lower_edge(int bin) {
-  return std::bit_cast<float>(static_cast<uint32_t>(bin + kFirst) << kShift);
-}
 
-}  // namespace
+float lambda_of_bin(int lowest) {
+  if (lowest <= 0) return -1.0f;
+  return std::nextafter(std::bit_cast<float>(static_cast<uint32_t>(lowest + kFirst) << kShift),
+                        0.0f);
+}
 
 int64_t select_keys(const float* e, int64_t keys, float lambda, uint64_t* words) {
   int64_t selected = 0;
@@ -41,30 +44,30 @@ void count_bins(const float* e, int64_t keys, uint32_t* bins) {
   for (int64_t j = 0; j < keys; ++j) ++bins[bin_of(e[j])];
 }
 
+int64_t tiles_from_bin(std::span<const uint32_t> bins, int lowest) {
+  int64_t total = 0;
+  for (size_t block = 0; block < bins.size(); block += kHistogramBins) {
+    int64_t keys = 0;
+    for (int bin = lowest; bin < kHistogramBins; ++bin)
+      keys += bins[block + static_cast<size_t>(bin)];
+    total += tiles_for(keys);
+  }
+  return total;
+}
+
 float lambda_for_tiles(std::span<const uint32_t> bins, int64_t tiles) {
-  const size_t blocks = bins.size() / kHistogramBins;
-  const auto cost_from = [&](int lowest) {
-    int64_t total = 0;
-    for (size_t m = 0; m < blocks; ++m) {
-      int64_t keys = 0;
-      for (int bin = lowest; bin < kHistogramBins; ++bin)
-        keys += bins[m * kHistogramBins + static_cast<size_t>(bin)];
-      total += tiles_for(keys);
-    }
-    return total;
-  };
-  // Cost falls as the lowest kept bin rises; the last bin (forced keys) is always kept.
+  const int64_t affordable = std::max(tiles, tiles_from_bin(bins, kHistogramBins - 1));
   int low = 0;
   int high = kHistogramBins - 1;
-  while (low < high) {
+  while (low < high) {  // cost falls as the lowest kept bin rises
     const int middle = (low + high) / 2;
-    if (cost_from(middle) <= tiles) {
+    if (tiles_from_bin(bins, middle) <= affordable) {
       high = middle;
     } else {
       low = middle + 1;
     }
   }
-  return low == 0 ? -1.0f : std::nextafter(lower_edge(low), 0.0f);
+  return lambda_of_bin(low);
 }
 
 }  // namespace mi::runtime

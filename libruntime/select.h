@@ -15,10 +15,18 @@ int64_t select_keys(const float* e, int64_t keys, float lambda, uint64_t* words)
 // Eight bins per octave from 2^-32 to 2^32; forced keys (+inf) fall in the last one.
 inline constexpr int kHistogramBins = 64 * 8;
 
+[[nodiscard]] int bin_of(float e);
+// The threshold for select_keys that keeps exactly the keys of bins >= lowest.
+[[nodiscard]] float lambda_of_bin(int lowest);
+
+// bins [kHistogramBins] of one row block.
 void count_bins(const float* e, int64_t keys, uint32_t* bins);
 
-// The smallest bin edge above which the row blocks cost at most `tiles`, as a lambda for
-// select_keys. Forced keys are always kept. bins: [row_blocks, kHistogramBins].
+// Tiles that row blocks execute for the keys of bins >= lowest. bins: [row_blocks, kHistogramBins].
+[[nodiscard]] int64_t tiles_from_bin(std::span<const uint32_t> bins, int lowest);
+
+// The smallest lambda whose selection costs at most `tiles`, or what the forced keys cost if that
+// is more: keys that fit into the forced keys' last tiles are free.
 [[nodiscard]] float lambda_for_tiles(std::span<const uint32_t> bins, int64_t tiles);
 
 }  // namespace mi::runtime
