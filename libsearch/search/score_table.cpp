@@ -30,6 +30,19 @@ double loss_of(const CandidateScore& score, Objective objective) {
   return 0;
 }
 
+// Output errors of one sample differ from another's by an order of magnitude (a list of random
+// keys and values against prose), and the mean would be the noisier sample's: each sample counts
+// by its error relative to what all its candidates have on average.
+double sample_weight(const SampleScores& sample, Objective objective) {
+  if (objective != Objective::error) return 1;
+  double total = 0;
+  for (const auto& layer : sample.layers)
+    for (const auto& head : layer)
+      for (const CandidateScore& score : head)
+        total += score.error / static_cast<double>(head.size());
+  return total > 0 ? 1 / total : 1;
+}
+
 // Work of a sample in arbitrary units, for the progress bar: linear layers and attention.
 double work(const ModelSpec& spec, int64_t tokens) {
   const auto n = static_cast<double>(tokens);
@@ -107,6 +120,7 @@ AllocationProblem make_problem(const ScoreTable& table, const CandidateSpace& sp
     for (const SampleScores& sample : table.samples) {
       if (sample.length != length) continue;
       ++samples;
+      const double weight = sample_weight(sample, objective);
       size_t at = 0;
       for (const auto& layer : sample.layers) {
         for (const auto& head : layer) {
@@ -114,7 +128,7 @@ AllocationProblem make_problem(const ScoreTable& table, const CandidateSpace& sp
           auto& choices = heads[at++];
           for (size_t c = 0; c < head.size(); ++c) {
             choices[c].cost = std::max(choices[c].cost, head[c].share);
-            choices[c].loss += loss_of(head[c], objective);
+            choices[c].loss += weight * loss_of(head[c], objective);
             choices[c].recall_p05 = std::min(choices[c].recall_p05, head[c].recall_p05);
           }
         }

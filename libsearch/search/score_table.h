@@ -47,7 +47,8 @@ struct ComputeOptions {
 // Lengths of the samples, rising.
 [[nodiscard]] std::vector<int64_t> lengths_of(const ScoreTable& table);
 
-// Per length: the mean loss and the largest cost over that length's samples.
+// Per length: the mean loss and the largest cost over that length's samples. Output errors count
+// relative to their sample's average candidate.
 [[nodiscard]] AllocationProblem make_problem(const ScoreTable& table, const CandidateSpace& space,
                                              Objective objective);
 
