@@ -474,46 +474,92 @@ TEST_CASE("one thread and two give the same bits", "[cpu]") {
   });
 }
 
-TEST_CASE("a share caps what a threshold would take", "[cpu]") {
+TEST_CASE("a share alone is spent and no more", "[cpu]") {
   const Case c{1024, 1024, 5, 1, 64};
   const Tensors t(c, 51);
   const CallShape call{c.n_q, c.n_kv, c.head_dim};
   const Pattern patterns[] = {Pattern::vertical_slash, Pattern::block_sparse, Pattern::block_sparse,
                               Pattern::stripe, Pattern::stripe_vertical_slash};
-  for (const bool spend : {false, true}) {
-    for (const double share : {0.12, 0.2, 0.35, 0.6, 0.9}) {
-      std::vector<HeadEntry> entries(5);
-      for (size_t h = 0; h < 5; ++h) {
-        entries[h].pattern = patterns[h];
-        if (h == 2) entries[h].estimate = BlockEstimate::antidiagonal;
-        if (!spend) entries[h].density[0] = 1e-20;
-        entries[h].share[0] = share;
-        entries[h].sink = 4;
-      }
-      for_each_backend([&](const Backend& backend) {
-        if (&backend == &kernels::reference_backend()) return;
-        const Run run = run_plan(config_of(c, {entries}, 0), c, t, backend);
-        for (size_t h = 0; h < 5; ++h) {
-          const HeadStats& stats = run.stats[h];
-          INFO("share " << share << " pattern " << h << " spend " << spend);
-          EstimatorParams params;
-          params.pattern = patterns[h];
-          params.estimate = entries[h].estimate;
-          const double estimating = make_estimator(params)->flops(call);
-          // Sinks and the block's own keys are attended at any share.
-          int64_t forced = 0;
-          for (int64_t m = 0; m < 16; ++m) forced += m == 0 ? 1 : 2;
-          CHECK(stats.capped == !spend);
-          CHECK(stats.tiles >= forced);
-          CHECK(stats.share <= std::max(share, cost_share(call, forced, 2 * estimating)) + 2e-6);
-          // What is left unspent is at most one bin of the histogram: an eighth of an octave, in
-          // which a smooth distribution of estimates has far less than half the keys. Blocks come
-          // in 64 keys at a time, still several per bin here.
-          CHECK(cost_share(call, stats.tiles, 2 * estimating) >= 0.6 * share);
-        }
-      });
+  for (const double share : {0.12, 0.2, 0.35, 0.6, 0.9}) {
+    std::vector<HeadEntry> entries(5);
+    for (size_t h = 0; h < 5; ++h) {
+      entries[h].pattern = patterns[h];
+      if (h == 2) entries[h].estimate = BlockEstimate::antidiagonal;
+      entries[h].share[0] = share;
+      entries[h].sink = 4;
     }
+    for_each_backend([&](const Backend& backend) {
+      if (&backend == &kernels::reference_backend()) return;
+      const Run run = run_plan(config_of(c, {entries}, 0), c, t, backend);
+      for (size_t h = 0; h < 5; ++h) {
+        const HeadStats& stats = run.stats[h];
+        INFO("share " << share << " pattern " << h);
+        EstimatorParams params;
+        params.pattern = patterns[h];
+        params.estimate = entries[h].estimate;
+        const double estimating = make_estimator(params)->flops(call);
+        // Sinks and the block's own keys are attended at any share.
+        int64_t forced = 0;
+        for (int64_t m = 0; m < 16; ++m) forced += m == 0 ? 1 : 2;
+        CHECK(!stats.capped);
+        CHECK(stats.tiles >= forced);
+        CHECK(stats.share <= std::max(share, cost_share(call, forced, 2 * estimating)) + 2e-6);
+        // What is left unspent is at most one bin of the histogram: an eighth of an octave, in
+        // which a smooth distribution of estimates has far less than half the keys. Blocks come
+        // in 64 keys at a time, still several per bin here.
+        CHECK(cost_share(call, stats.tiles, 2 * estimating) >= 0.6 * share);
+      }
+    });
   }
+}
+
+TEST_CASE("the heads of a layer pool their share caps", "[cpu]") {
+  const Case c{1024, 1024, 4, 1, 64};
+  const Tensors t(c, 57);
+  const CallShape call{c.n_q, c.n_kv, c.head_dim};
+  std::vector<HeadEntry> entries(4);
+  for (size_t h = 0; h < 4; ++h) {
+    entries[h].pattern = h % 2 == 0 ? Pattern::stripe : Pattern::stripe_vertical_slash;
+    entries[h].density[0] = 0.08;
+    entries[h].sink = 4;
+  }
+  for_each_backend([&](const Backend& backend) {
+    if (&backend == &kernels::reference_backend()) return;
+    const Run open = run_plan(config_of(c, {entries}, 0), c, t, backend);
+    const auto tiles_of = [&](const Run& run) {
+      int64_t tiles = 0;
+      for (const HeadStats& stats : run.stats) tiles += stats.tiles;
+      return tiles;
+    };
+    // One head has more than it needs, the others less: together just enough, so nothing binds.
+    auto pooled = entries;
+    for (size_t h = 0; h < 4; ++h)
+      pooled[h].share[0] = open.stats[h].share + (h == 0 ? 0.15 : -0.04);
+    const Run same = run_plan(config_of(c, {pooled}, 0), c, t, backend);
+    CHECK(tiles_of(same) == tiles_of(open));
+    for (const HeadStats& stats : same.stats) CHECK(!stats.capped);
+
+    // A tenth less for everyone binds: all thresholds rise, and the tiles fit.
+    for (size_t h = 0; h < 4; ++h) pooled[h].share[0] = 0.9 * open.stats[h].share;
+    const Run capped = run_plan(config_of(c, {pooled}, 0), c, t, backend);
+    double affordable = 0;
+    for (size_t h = 0; h < 4; ++h) {
+      CHECK(capped.stats[h].capped);
+      CHECK(capped.stats[h].tiles <= open.stats[h].tiles);
+      EstimatorParams params;
+      params.pattern = entries[h].pattern;
+      affordable += pooled[h].share[0] - cost_share(call, 0, make_estimator(params)->flops(call));
+    }
+    CHECK(cost_share(call, tiles_of(capped), 0) <= affordable + 1e-5);
+    CHECK(tiles_of(capped) > tiles_of(open) / 2);
+
+    // A cap out of reach: thresholds rise fourfold and no further.
+    for (size_t h = 0; h < 4; ++h) pooled[h].share[0] = 1e-3;
+    auto fourfold = entries;
+    for (size_t h = 0; h < 4; ++h) fourfold[h].density[0] = 4.5 * 0.08;
+    CHECK(tiles_of(run_plan(config_of(c, {pooled}, 0), c, t, backend)) >=
+          tiles_of(run_plan(config_of(c, {fourfold}, 0), c, t, backend)));
+  });
 }
 
 TEST_CASE("a cap that does not bind changes nothing and is not reported", "[cpu]") {
