@@ -27,6 +27,7 @@ struct EstimatorParams {
   int64_t sink = 0;
   int64_t local = 0;
   int64_t last = 0;  // the last query rows, dense
+  friend bool operator==(const EstimatorParams&, const EstimatorParams&) = default;
 };
 
 // Memory of a caller: evidence is kept per head between prepare and rows, scratch is per thread.

@@ -23,7 +23,14 @@ struct HullPoint {
 std::vector<HullPoint> lower_hull(std::span<const Choice> choices,
                                   std::span<const size_t> candidates) {
   std::vector<HullPoint> points;
-  for (size_t c : candidates) points.push_back({choices[c].cost, choices[c].loss, c});
+  HullPoint cheapest{kInfinity, 0, 0};
+  for (size_t c : candidates) {
+    const HullPoint point{choices[c].cost, choices[c].loss, c};
+    if (point.cost < cheapest.cost) cheapest = point;
+    // An estimate on top of nearly all keys costs more than dense attention, which loses nothing.
+    if (point.cost <= 1) points.push_back(point);
+  }
+  if (points.empty()) points.push_back(cheapest);
   std::sort(points.begin(), points.end(), [](const HullPoint& a, const HullPoint& b) {
     if (a.cost != b.cost) return a.cost < b.cost;
     if (a.loss != b.loss) return a.loss < b.loss;

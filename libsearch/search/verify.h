@@ -24,12 +24,6 @@ struct SampleVerdict {
   double dense_nll = 0;     // mean loss of the sample's own next tokens
   double sparse_nll = 0;
   int capped_heads = 0;  // heads whose share cap bound
-  // Of retrieval samples: every answer token preferred, and the answer's log-probability.
-  bool has_answer = false;
-  bool dense_right = false;
-  bool sparse_right = false;
-  double dense_answer_logp = 0;
-  double sparse_answer_logp = 0;
   double seconds_dense = 0;
   double seconds_sparse = 0;  // without the dense attention that measures recall
 };
@@ -48,6 +42,17 @@ struct DenseReference {
                                                   const Sample& sample, const DenseReference& dense,
                                                   const ComputeOptions& options,
                                                   const LayerProgressFn& progress);
+// How a retrieval sample's answer is predicted, teacher-forced from one prefill.
+struct AnswerVerdict {
+  bool right = false;  // every answer token is the preferred one
+  double logp = 0;     // of the whole answer
+  double share = 0;    // executed cost
+  double seconds = 0;
+};
+[[nodiscard]] Result<AnswerVerdict> answer_sample(const Model& model,
+                                                  const runtime::HeadConfig& config,
+                                                  const Sample& sample,
+                                                  const ComputeOptions& options);
 // Mean over samples.
 [[nodiscard]] runtime::HeldOut summarize(std::span<const SampleVerdict> verdicts);
 [[nodiscard]] Result<std::vector<SampleVerdict>> verify(const Model& model,

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "libsearch/search/planned_attention.h"
 #include "libsearch/search/verify.h"
 #include "tools/mi-bench/commands.h"
 #include "tools/mi-search/progress.h"
@@ -36,6 +37,7 @@ Result<std::vector<NeedleScore>> measure(const BenchOptions& options) {
   if (form == nullptr)
     return fail(Code::invalid_argument,
                 recipe.name + ": holds out no needle sample to take texts from");
+  const runtime::HeadConfig everything = search::dense_config(model->spec());
   std::vector<NeedleScore> scores;
   Progress progress;
   double done = 0;
@@ -50,13 +52,13 @@ Result<std::vector<NeedleScore>> measure(const BenchOptions& options) {
       spec.seed = kFirstSeed + static_cast<uint64_t>(i);
       MI_TRY(const auto sample,
              search::make_sample(spec, length, options.seed, *model->tokenizer()));
-      MI_TRY(const auto dense, search::dense_reference(*model, sample, compute, {}));
-      MI_TRY(const auto verdict, search::verify_sample(*model, config, sample, dense, compute, {}));
-      score.dense_right += verdict.dense_right ? 1 : 0;
-      score.sparse_right += verdict.sparse_right ? 1 : 0;
-      score.dense_logp += verdict.dense_answer_logp / options.count;
-      score.sparse_logp += verdict.sparse_answer_logp / options.count;
-      score.share += verdict.share / options.count;
+      MI_TRY(const auto dense, search::answer_sample(*model, everything, sample, compute));
+      MI_TRY(const auto sparse, search::answer_sample(*model, config, sample, compute));
+      score.dense_right += dense.right ? 1 : 0;
+      score.sparse_right += sparse.right ? 1 : 0;
+      score.dense_logp += dense.logp / options.count;
+      score.sparse_logp += sparse.logp / options.count;
+      score.share += sparse.share / options.count;
       progress.update("needles", (done + 1) / total);
     }
   }

@@ -16,7 +16,7 @@ std::string duration_text(double seconds) {
   return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
 }
 
-Progress::Progress() : terminal_(terminal(STDERR_FILENO)) {}
+Progress::Progress() : terminal_(terminal(STDERR_FILENO)), start_(Clock::now()) {}
 Progress::~Progress() {
   end_line();
 }
@@ -29,8 +29,9 @@ void Progress::end_line() {
 void Progress::update(std::string_view stage, double fraction) {
   if (stage != stage_) {
     end_line();
+    // The first stage began when this object was made, before its first report.
+    if (!stage_.empty()) start_ = Clock::now();
     stage_ = stage;
-    start_ = Clock::now();
     last_tenth_ = -1;
   }
   const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
