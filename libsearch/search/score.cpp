@@ -158,7 +158,7 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
     memory.column_mass.resize(tokens);
   }
   data_->groups = static_cast<int>((blocks + kEstimateGroup - 1) / kEstimateGroup);
-  data_->sums.resize(static_cast<size_t>(shape.heads * data_->groups));
+  data_->sums.resize(static_cast<size_t>(shape.heads) * static_cast<size_t>(data_->groups));
   data_->inverse_norm.resize(tokens);
 }
 
@@ -170,6 +170,7 @@ std::vector<std::vector<CandidateScore>> LayerScorer::score(const LayerAttention
   const int64_t blocks = call.row_blocks();
   const auto families = static_cast<int>(space_.families.size());
   std::vector<std::vector<float>> grams;
+  grams.reserve(static_cast<size_t>(shape_.heads));
   for (int h = 0; h < shape_.heads; ++h) grams.push_back(gram_of(layer, h, shape_.head_dim));
   if (layer.residual.data != nullptr)
     for (int64_t i = 0; i < shape_.tokens; ++i)
@@ -204,7 +205,8 @@ std::vector<std::vector<CandidateScore>> LayerScorer::score(const LayerAttention
     for (int h = 0; h < shape_.heads; ++h) {
       HeadSums& total = data_->sums[static_cast<size_t>(h)];
       for (int g = 1; g < data_->groups; ++g)
-        total.add(data_->sums[static_cast<size_t>(g * shape_.heads + h)]);
+        total.add(data_->sums[static_cast<size_t>(g) * static_cast<size_t>(shape_.heads) +
+                              static_cast<size_t>(h)]);
       scores[static_cast<size_t>(h)].resize(data_->scored + 1);
       finish(total, scores[static_cast<size_t>(h)]);
     }
