@@ -60,15 +60,15 @@ MI_INLINE void tile_rows(const float* const* rows, int64_t first, int depth, con
 template <bool kByRow>
 void tile_product(const float* const* rows, int count, int depth, const float* b, float* c) {
   for (int lane = 0; lane < kRowBlock; lane += Isa::kGroupLanes) {
-    int r = 0;
-    const auto step = [&]<int kRows>() {
+    const auto step = [&]<int kRows>(int r) {
       tile_rows<kRows, kByRow>(kByRow ? rows + r : rows, r, depth, b + lane,
                                c + r * kRowBlock + lane);
-      r += kRows;
+      return kRows;
     };
-    while (r + Isa::kTileRows <= count) step.template operator()<Isa::kTileRows>();
-    while (r + 4 <= count) step.template operator()<4>();
-    while (r + 2 <= count) step.template operator()<2>();
-    if (r < count) step.template operator()<1>();
+    int r = 0;
+    while (r + Isa::kTileRows <= count) r += step.template operator()<Isa::kTileRows>(r);
+    while (r + 4 <= count) r += step.template operator()<4>(r);
+    while (r + 2 <= count) r += step.template operator()<2>(r);
+    if (r < count) step.template operator()<1>(r);
   }
 }
