@@ -330,8 +330,9 @@ std::vector<HeadEntry> full_budget() {
 }
 
 TEST_CASE("a full budget is dense attention to the bit", "[cpu]") {
-  for (const auto& [n_q, n_kv] :
-       {std::pair<int64_t, int64_t>{1, 1}, {65, 65}, {130, 333}, {257, 257}}) {
+  for (const auto& tokens : {std::pair<int64_t, int64_t>{1, 1}, {65, 65}, {130, 333}, {257, 257}}) {
+    const int64_t n_q = tokens.first;
+    const int64_t n_kv = tokens.second;
     const auto entries = full_budget();
     const Case c{n_q, n_kv, static_cast<int>(entries.size()), 1, 32};
     const Tensors tensors(c, 9);
@@ -355,7 +356,9 @@ TEST_CASE("a full budget is dense attention to the bit", "[cpu]") {
 }
 
 TEST_CASE("where nothing passes the threshold the forced keys remain", "[cpu]") {
-  for (const auto& [n_q, n_kv] : {std::pair<int64_t, int64_t>{333, 333}, {100, 500}, {1, 300}}) {
+  for (const auto& tokens : {std::pair<int64_t, int64_t>{333, 333}, {100, 500}, {1, 300}}) {
+    const int64_t n_q = tokens.first;
+    const int64_t n_kv = tokens.second;
     const Case c{n_q, n_kv, 4, 2, 16};
     const Tensors tensors(c, 11);
     std::vector<HeadEntry> entries(4);
