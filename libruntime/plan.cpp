@@ -313,7 +313,10 @@ void Plan::run_wave(const Wave& wave) const {
       for (int64_t m = begin; m < end; ++m) {
         const float* row = e + (m - begin) * shape_.n_kv;
         const int64_t keys = call.keys_end(m);
-        const int64_t selected = select_keys(row, keys, lambda[at], bitmap_of(i) + m * words);
+        uint64_t* selection = bitmap_of(i) + m * words;
+        int64_t selected = select_keys(row, keys, lambda[at], selection);
+        if (!plan.resolved.params.counts)
+          selected = fill_tile(row, keys, lambda[at], selected, selection);
         tiles_of(i)[m] = tiles_for(selected);
         if (plan.tile_cap >= 0) count_bins(row, keys, bins_of(i) + m * kHistogramBins);
       }

@@ -1,9 +1,11 @@
 #include "libruntime/select.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 namespace mi::runtime {
@@ -37,6 +39,29 @@ int64_t select_keys(const float* e, int64_t keys, float lambda, uint64_t* words)
     selected += std::popcount(word);
   }
   return selected;
+}
+
+int64_t fill_tile(const float* e, int64_t keys, float lambda, int64_t selected, uint64_t* words) {
+  const int64_t room = std::min(tiles_for(selected) * kernels::kKeyTile, keys) - selected;
+  if (room == 0) return selected;
+  // The best so far, the least of them on top: the latest of equal ones.
+  using Key = std::pair<float, int64_t>;
+  std::array<Key, kernels::kKeyTile> best;
+  int64_t held = 0;
+  const auto better = [](const Key& a, const Key& b) {
+    return a.first != b.first ? a.first > b.first : a.second < b.second;
+  };
+  for (int64_t j = 0; j < keys; ++j) {
+    if (e[j] > lambda || (held == room && !(e[j] > best[0].first))) continue;
+    if (held == room) std::pop_heap(best.begin(), best.begin() + held--, better);
+    best[static_cast<size_t>(held++)] = {e[j], j};
+    std::push_heap(best.begin(), best.begin() + held, better);
+  }
+  for (int64_t i = 0; i < held; ++i) {
+    const int64_t j = best[static_cast<size_t>(i)].second;
+    words[j / 64] |= uint64_t{1} << (j % 64);
+  }
+  return selected + held;
 }
 
 void count_bins(const float* e, int64_t keys, uint32_t* bins) {

@@ -336,14 +336,63 @@ inline Estimates estimates(const kernels::AttentionHead& head, const Dense& a,
 // selected[m][j] for keys below keys_end(m).
 using Selection = std::vector<std::vector<char>>;
 
-// `e` is one grid of Estimates.
-inline Selection select(const Dense& a, const Grid& e, double lambda) {
-  Selection selection;
-  for (int64_t m = 0; m < a.blocks(); ++m) {
-    auto& row = selection.emplace_back();
-    for (int64_t j = 0; j < a.keys_end(m); ++j) row.push_back(e(m, j) > lambda ? char{1} : char{0});
+// The selected keys are between `low` and `high`: where these are equal, rounding has no say.
+struct Selected {
+  Selection low, high;
+  [[nodiscard]] bool certain() const { return low == high; }
+};
+
+// One row block: the keys above lambda and, unless the form has counts, the best others until the
+// last tile is full, equal ones by index.
+inline void select_block(const Estimates& estimates, int64_t m, int64_t keys, double lambda,
+                         bool fill, std::vector<char>& low, std::vector<char>& high) {
+  low.assign(static_cast<size_t>(keys), 0);
+  high = low;
+  for (int64_t j = 0; j < keys; ++j) {
+    low[static_cast<size_t>(j)] = estimates.lo(m, j) > lambda ? 1 : 0;
+    high[static_cast<size_t>(j)] = estimates.hi(m, j) > lambda ? 1 : 0;
   }
-  return selection;
+  if (!fill) return;
+  std::vector<int64_t> order(static_cast<size_t>(keys));
+  for (int64_t j = 0; j < keys; ++j) order[static_cast<size_t>(j)] = j;
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return estimates.e(m, a) > estimates.e(m, b); });
+  const auto widen = [&](std::vector<char>& row, bool possible) {
+    const auto count = std::count(row.begin(), row.end(), char{1});
+    const auto room = static_cast<size_t>(std::min(keys, (count + kBlock - 1) / kBlock * kBlock));
+    if (room == 0) return;
+    const double last = estimates.e(m, order[room - 1]);
+    // Exact ties with the last one that fits are decided by their index.
+    double inside = kInf, inside_tied = kInf, outside = -kInf, outside_tied = -kInf;
+    for (size_t r = 0; r < order.size(); ++r) {
+      const int64_t j = order[r];
+      const bool tied = estimates.e(m, j) == last;
+      if (r < room) {
+        if (!tied) inside = std::min(inside, estimates.lo(m, j));
+        inside_tied = std::min(inside_tied, estimates.lo(m, j));
+      } else {
+        if (!tied) outside = std::max(outside, estimates.hi(m, j));
+        outside_tied = std::max(outside_tied, estimates.hi(m, j));
+      }
+    }
+    for (size_t r = 0; r < order.size(); ++r) {
+      const int64_t j = order[r];
+      const bool tied = estimates.e(m, j) == last;
+      const bool in = r < room ? possible || estimates.lo(m, j) > (tied ? outside : outside_tied)
+                               : possible && estimates.hi(m, j) >= (tied ? inside : inside_tied);
+      if (in) row[static_cast<size_t>(j)] = 1;
+    }
+  };
+  widen(low, false);
+  widen(high, true);
+}
+
+inline Selected select(const Dense& a, const Estimates& estimates, double lambda, bool fill) {
+  Selected selected;
+  for (int64_t m = 0; m < a.blocks(); ++m)
+    select_block(estimates, m, a.keys_end(m), lambda, fill, selected.low.emplace_back(),
+                 selected.high.emplace_back());
+  return selected;
 }
 
 inline int64_t tiles(const Selection& selection) {

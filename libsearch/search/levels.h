@@ -26,4 +26,9 @@ class LevelTable {
   std::array<uint8_t, 2048> start_{};  // thresholds that everything in a bin stays below
 };
 
+// Moves keys to the candidate whose last tile they fill (runtime::fill_tile). level [keys]: as from
+// LevelTable; order: scratch [keys].
+void fill_tiles(const float* e, int64_t keys, int levels, uint8_t* level,
+                std::vector<int32_t>& order);
+
 }  // namespace mi::search

@@ -107,6 +107,7 @@ struct LayerScorer::ThreadMemory {
   AlignedBuffer<float> column_mass;  // [tokens]
   std::vector<kernels::LevelFamily> families;
   std::vector<int64_t> level_keys;
+  std::vector<int32_t> order;  // of keys by level
   std::vector<double> level_uniform;
 };
 
@@ -238,6 +239,8 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
       uint8_t* level = level_row(f, m);
       for (int64_t j = 0; j < head.keys_end(m); ++j)
         level[j] = static_cast<uint8_t>(table.level(e[j]));
+      if (!space_.families[f].params.counts)
+        fill_tiles(e, head.keys_end(m), table.levels(), level, memory.order);
     }
   }
 

@@ -1,9 +1,11 @@
 // Selection by threshold, thresholds that spend a budget, and parameters between lengths.
 #include "libruntime/select.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <random>
 
 #include "libruntime/resolve.h"
@@ -45,6 +47,32 @@ TEST_CASE("select_keys sets exactly the bits above the threshold", "[cpu]") {
       }
       CHECK(selected == want);
       CHECK(words[size] == 0xabcdefabcdefabcdULL);
+    }
+  }
+}
+
+TEST_CASE("fill_tile adds the best of the other keys until the last tile is full", "[cpu]") {
+  std::mt19937_64 engine(2);
+  for (const int64_t keys : {0, 1, 63, 64, 65, 128, 200, 1000}) {
+    for (const float lambda : {-1.0f, 0.3f, 0.9f, 0.99f, 30.0f, kInf}) {
+      std::vector<float> e;
+      for (int64_t j = 0; j < keys; ++j)  // every third is a tie, every 50th is forced
+        e.push_back(j % 50 == 49 ? kInf : j % 3 == 0 ? 0.5f : static_cast<float>(uniform(engine)));
+      std::vector<uint64_t> words(static_cast<size_t>(kernels::bitmap_words(keys)));
+      const int64_t selected = select_keys(e.data(), keys, lambda, words.data());
+      const int64_t filled = fill_tile(e.data(), keys, lambda, selected, words.data());
+      std::vector<int64_t> order(static_cast<size_t>(keys));
+      std::iota(order.begin(), order.end(), 0);
+      std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+        return e[static_cast<size_t>(a)] > e[static_cast<size_t>(b)];
+      });
+      INFO("keys " << keys << " lambda " << lambda << " selected " << selected);
+      CHECK(filled == std::min(keys, (selected + 63) / 64 * 64));
+      for (int64_t rank = 0; rank < keys; ++rank) {
+        const auto j = static_cast<size_t>(order[static_cast<size_t>(rank)]);
+        const bool got = (words[j / 64] >> (j % 64) & 1) != 0;
+        if (got != (rank < filled)) FAIL_CHECK("rank " << rank);
+      }
     }
   }
 }

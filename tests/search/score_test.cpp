@@ -235,8 +235,7 @@ void check_scores(const Layer& layer, const CandidateSpace& space, int64_t last,
       for (size_t c = 0; c < family.values.size(); ++c, ++candidate) {
         if (candidate % every != 0) continue;
         const double lambda = threshold(family, c);
-        const auto low = naive::select(a, estimates.lo, lambda);
-        const auto high = naive::select(a, estimates.hi, lambda);
+        const auto [low, high] = naive::select(a, estimates, lambda, !family.params.counts);
         const CandidateScore& got = head_scores[candidate];
         INFO("head " << h << " " << family.describe(c));
         if (low != high) {
@@ -396,8 +395,9 @@ TEST_CASE("the oracle loses no more than any candidate of equal cost", "[cpu]") 
       params.last = 64;
       const auto estimates = naive::estimates(layer.view(h), a, params);
       for (size_t c = 0; c < family.values.size(); ++c, ++at) {
-        const auto low = naive::select(a, estimates.lo, threshold(family, c));
-        if (low != naive::select(a, estimates.hi, threshold(family, c))) continue;
+        const auto [low, high] =
+            naive::select(a, estimates, threshold(family, c), !family.params.counts);
+        if (low != high) continue;
         const auto keys =
             std::min(masses.size(), static_cast<size_t>(naive::tiles(low)) * size_t{64});
         double kept = 0;
