@@ -218,8 +218,8 @@ Status Plan::run(int layer, TensorView<const float, 3> q, TensorView<const float
 // their thresholds rise by one factor, in steps of an eighth of an octave, until they fit. A cap
 // per head would bind in half of the heads of any new prompt, and dropping a key that holds most
 // of a row's mass costs far more than the tile it saves (SmolLM2 at 15 %: layers 3-10 lost 70 % of
-// their attention and KL rose by half); so thresholds rise fourfold at most, and the second pass
-// over the estimates, 1/128 of dense at worst, is counted but not taken from the keys.
+// their attention and KL rose by half); so thresholds rise fourfold at most. The second pass over
+// the estimates is paid for in keys.
 template <class Bins, class Tiles>
 void Plan::apply_caps(const Wave& wave, int64_t blocks, const Bins& bins_of, const Tiles& tiles_of,
                       std::span<float> lambda, std::span<bool> again) const {
@@ -227,10 +227,12 @@ void Plan::apply_caps(const Wave& wave, int64_t blocks, const Bins& bins_of, con
     return std::span<const uint32_t>(bins_of(static_cast<int64_t>(i)),
                                      static_cast<size_t>(blocks) * kHistogramBins);
   };
+  const CallShape call{shape_.n_q, shape_.n_kv, shape_.head_dim};
   size_t pooled = 0;
   std::array<size_t, kMaxWave> pool{};
   int64_t total = 0;
   int64_t affordable = 0;
+  double second_pass = 0;
   for (size_t i = 0; i < wave.plans.size(); ++i) {
     const HeadPlan& plan = wave.plans[i];
     again[i] = plan.resolved.spend_share;
@@ -241,9 +243,11 @@ void Plan::apply_caps(const Wave& wave, int64_t blocks, const Bins& bins_of, con
     }
     pool[pooled++] = i;
     affordable += plan.tile_cap;
+    second_pass += plan.estimator->rows_flops(call) / tile_flops(shape_.head_dim);
     for (int64_t m = 0; m < blocks; ++m) total += tiles_of(static_cast<int64_t>(i))[m];
   }
   if (total <= affordable) return;
+  affordable -= static_cast<int64_t>(std::ceil(second_pass));
   const auto lowest = [&](size_t i, int shift) {
     return std::min(bin_of(lambda[i]) + shift, kHistogramBins - 1);
   };
