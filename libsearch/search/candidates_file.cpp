@@ -1,6 +1,7 @@
 // A candidate space from YAML (schema mi.candidates), read as strictly as a head-config.
 #include <fmt/format.h>
 
+#include "libruntime/config_head_reader.h"
 #include "libruntime/yaml_reader.h"
 #include "libsearch/search/candidates.h"
 
@@ -16,15 +17,21 @@ using runtime::YamlNode;
 // Levels are bytes, and 255 means "selected by none".
 constexpr size_t kMostCandidates = 254;
 
+enum class Values { densities, factors, tokens };  // falling reals, rising reals, rising integers
+
 // The list of one family's values, cheapest candidate first.
-std::vector<double> read_values(const YamlNode& node, bool falling, YamlErrors& errors) {
+std::vector<double> read_values(const YamlNode& node, Values kind, YamlErrors& errors) {
+  const bool falling = kind == Values::densities;
   std::vector<double> values;
   const auto& items = runtime::read_list(node, errors);
   if (items.empty() || items.size() > kMostCandidates)
     errors.report(node, fmt::format("{} values", items.size()),
                   fmt::format("a list of 1 to {} values", kMostCandidates));
   for (const YamlNode& item : items) {
-    const double value = runtime::read_real(item, runtime::kPositive, errors);
+    const double value =
+        kind == Values::tokens
+            ? static_cast<double>(runtime::read_integer(item, {1, runtime::kMaxTokens}, errors))
+            : runtime::read_real(item, runtime::kPositive, errors);
     if (!values.empty() && (falling ? value >= values.back() : value <= values.back()))
       errors.report(item, fmt::format("{:g} after {:g}", value, values.back()),
                     falling ? "falling values, so that candidates grow" : "rising values");
@@ -54,11 +61,11 @@ Family read_family(const YamlNode& node, YamlErrors& errors) {
       map.need("pattern"),
       {"a_shape", "vertical_slash", "block_sparse", "stripe", "stripe+vertical_slash"}, errors)];
   const Pattern pattern = family.params.pattern;
-  constexpr runtime::IntegerRange kTokens{0, INT32_MAX};
+  constexpr runtime::IntegerRange kTokens{0, runtime::kMaxTokens};
   if (pattern == Pattern::a_shape) {
     allow({"sink", "local"});
     family.params.sink = map.integer("sink", kTokens);
-    family.values = read_values(map.need("local"), false, errors);
+    family.values = read_values(map.need("local"), Values::tokens, errors);
     return family;
   }
   if (pattern == Pattern::block_sparse) {
@@ -77,13 +84,13 @@ Family read_family(const YamlNode& node, YamlErrors& errors) {
     family.params.counts = true;
     family.params.vertical = map.real("vertical", runtime::kNotNegative);
     family.params.slash = map.real("slash", runtime::kNotNegative);
-    family.values = read_values(map.need("factors"), false, errors);
+    family.values = read_values(map.need("factors"), Values::factors, errors);
     return family;
   }
   if (pattern == Pattern::block_sparse && map.find("blocks") != nullptr) {
     allow({"estimate", "stride", "blocks"});
     family.params.counts = true;
-    family.values = read_values(map.need("blocks"), false, errors);
+    family.values = read_values(map.need("blocks"), Values::tokens, errors);
     return family;
   }
   if (pattern == Pattern::block_sparse) {
@@ -93,7 +100,7 @@ Family read_family(const YamlNode& node, YamlErrors& errors) {
   }
   family.params.sink = map.integer("sink", kTokens);
   family.params.local = map.integer("local", kTokens);
-  family.values = read_values(map.need("density"), true, errors);
+  family.values = read_values(map.need("density"), Values::densities, errors);
   return family;
 }
 

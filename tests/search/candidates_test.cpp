@@ -48,6 +48,8 @@ TEST_CASE("a wrong candidate space is one line with its place", "[cpu]") {
   refused("- {pattern: spiral, density: [1]}\n", "spiral");
   refused("- {pattern: stripe, sink: 16, local: 128, density: [1, 2]}\n", "2 after 1");
   refused("- {pattern: a_shape, sink: 16, local: [64, 64]}\n", "64 after 64");
+  refused("- {pattern: a_shape, sink: 16, local: [64.5]}\n", "64.5");
+  refused("- {pattern: block_sparse, estimate: pooled, blocks: [0]}\n", "0");
   refused("- {pattern: stripe, sink: 16, local: 128, density: []}\n", "0 values");
   refused("- {pattern: stripe, sink: 16, local: 128, density: [.nan]}\n", ".nan");
   refused("- {pattern: stripe, sink: -1, local: 128, density: [1]}\n", "-1");
