@@ -7,8 +7,10 @@
 #include <cerrno>
 #include <cstdio>
 #include <exception>
+#include <memory>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -57,43 +59,71 @@ int sync_folder(const fs::path& folder) {
   return error;
 }
 
-Status write_beside(const fs::path& target, std::string_view content) {
+Failure refuse(const fs::path& target, std::string_view step, int error) {
+  return fail(Code::io, fmt::format("{}: {}: {}", target.string(), step, reason(error)));
+}
+
+// A new file in target's folder, to be renamed over it.
+Result<std::unique_ptr<Temporary>> create_beside(const fs::path& target) {
   static std::atomic<unsigned> counter{0};
   const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
-  const std::string name =
-      fmt::format(".{}.tmp.{}.{}", target.filename().string(), ::getpid(), counter++);
-  const auto refuse = [&](std::string_view step, int error) -> Status {
-    return fail(Code::io, fmt::format("{}: {}: {}", target.string(), step, reason(error)));
-  };
+  auto temporary = std::make_unique<Temporary>(
+      folder / fmt::format(".{}.tmp.{}.{}", target.filename().string(), ::getpid(), counter++));
+  temporary->fd = ::open(temporary->path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (temporary->fd >= 0) return temporary;
+  temporary->keep = true;  // nothing to remove
+  return refuse(target, "cannot create a file in its folder", errno);
+}
 
-  const fs::path path = folder / name;
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (fd < 0) return refuse("cannot create a file in its folder", errno);
-  Temporary temporary(path);
-  temporary.fd = fd;
-  if (const int error = write_all(fd, content); error != 0) return refuse("cannot write", error);
-  if (::fsync(fd) != 0) return refuse("cannot sync", errno);
-  temporary.fd = -1;
-  if (::close(fd) != 0) return refuse("cannot close", errno);
-  if (::rename(path.c_str(), target.c_str()) != 0) return refuse("cannot rename", errno);
-  temporary.keep = true;
-  if (const int error = sync_folder(folder); error != 0) return refuse("cannot sync folder", error);
+Status write_beside(const fs::path& target, std::string_view content) {
+  MI_TRY(const auto temporary, create_beside(target));
+  if (const int error = write_all(temporary->fd, content); error != 0)
+    return refuse(target, "cannot write", error);
+  if (::fsync(temporary->fd) != 0) return refuse(target, "cannot sync", errno);
+  if (::close(std::exchange(temporary->fd, -1)) != 0) return refuse(target, "cannot close", errno);
+  if (::rename(temporary->path.c_str(), target.c_str()) != 0)
+    return refuse(target, "cannot rename", errno);
+  temporary->keep = true;
+  const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
+  if (const int error = sync_folder(folder); error != 0)
+    return refuse(target, "cannot sync folder", error);
   return {};
+}
+
+// Where a path leads: symlinks are followed, also those whose target is not there yet.
+Result<fs::path> target_of(const fs::path& path) {
+  constexpr int kMostLinks = 40;  // as the kernel's
+  std::error_code error;
+  fs::path target = path;
+  for (int links = 0; fs::is_symlink(target, error); ++links) {
+    if (links == kMostLinks) return refuse(path, "cannot follow its links", ELOOP);
+    const fs::path next = fs::read_symlink(target, error);
+    target = next.is_absolute() ? next : target.parent_path() / next;
+  }
+  if (target.filename().empty())
+    return fail(Code::io, fmt::format("'{}': found no file name", path.string()));
+  // Renaming over /dev/stdout as root would replace the device.
+  if (fs::exists(target, error) && !fs::is_regular_file(target, error))
+    return fail(Code::io, fmt::format("{}: exists and is not a regular file", path.string()));
+  return target;
 }
 
 }  // namespace
 
 Status write_file_atomically(const fs::path& path, std::string_view content) {
   try {
-    std::error_code error;
-    fs::path target = path;
-    if (fs::is_symlink(path, error)) target = fs::weakly_canonical(path, error);
-    if (target.filename().empty())
-      return fail(Code::io, fmt::format("'{}': found no file name", path.string()));
-    // Renaming over /dev/stdout as root would replace the device.
-    if (fs::exists(target, error) && !fs::is_regular_file(target, error))
-      return fail(Code::io, fmt::format("{}: exists and is not a regular file", path.string()));
+    MI_TRY(const fs::path target, target_of(path));
     return write_beside(target, content);
+  } catch (const std::exception& exception) {
+    return fail(Code::io, exception.what());
+  }
+}
+
+Status check_writable(const fs::path& path) {
+  try {
+    MI_TRY(const fs::path target, target_of(path));
+    MI_TRY(const auto temporary, create_beside(target));
+    return {};
   } catch (const std::exception& exception) {
     return fail(Code::io, exception.what());
   }

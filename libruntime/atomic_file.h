@@ -14,4 +14,7 @@ namespace mi::runtime {
 [[nodiscard]] Status write_file_atomically(const std::filesystem::path& path,
                                            std::string_view content);
 
+// What write_file_atomically would refuse before it writes: known before hours of work, not after.
+[[nodiscard]] Status check_writable(const std::filesystem::path& path);
+
 }  // namespace mi::runtime

@@ -30,7 +30,7 @@ class HeadReader {
         break;
       case Pattern::a_shape:
         allow({"sink", "local", "share"});
-        read_forced(head);
+        read_forced(head, 1);
         read_cap(head);
         break;
       case Pattern::vertical_slash:
@@ -94,9 +94,9 @@ class HeadReader {
     if (map_.find("share")) head.share = values("share", kShare);
   }
 
-  void read_forced(HeadEntry& head) {
+  void read_forced(HeadEntry& head, int64_t least_local = 0) {
     head.sink = map_.integer("sink", {0, kMaxTokens});
-    head.local = counts("local", 0);
+    head.local = counts("local", least_local);
   }
 
   void read_block_estimate(HeadEntry& head) {

@@ -42,6 +42,10 @@ Result<ResolvedHead> resolve_head(const HeadEntry& entry, const HeadConfig::Kern
                       outside(entry.local, length) || outside(entry.vertical, length) ||
                       outside(entry.slash, length) || outside(entry.blocks, length);
 
+  if (entry.pattern == Pattern::block_sparse && entry.estimate == BlockEstimate::antidiagonal &&
+      entry.stride != 8 && entry.stride != 16)
+    return fail(Code::invalid_argument, "block_sparse: antidiagonal stride is " +
+                                            std::to_string(entry.stride) + ", expected 8 or 16");
   if (!entry.vertical.empty() || !entry.slash.empty()) {
     params.counts = true;
     params.vertical = entry.vertical.empty() ? 0 : std::round(value_at(entry.vertical, length));
@@ -49,7 +53,11 @@ Result<ResolvedHead> resolve_head(const HeadEntry& entry, const HeadConfig::Kern
     head.lambda = 1;
   } else if (!entry.blocks.empty()) {
     params.counts = true;
-    head.lambda = static_cast<float>(1 / std::round(value_at(entry.blocks, length)));
+    const double blocks = std::round(value_at(entry.blocks, length));
+    if (!(blocks >= 1))
+      return fail(Code::invalid_argument,
+                  "block_sparse: blocks is " + std::to_string(blocks) + ", expected at least 1");
+    head.lambda = static_cast<float>(1 / blocks);
   } else if (entry.pattern == Pattern::a_shape) {
     // Its estimate falls with distance, so the window is a threshold as well.
     if (params.local <= 0)

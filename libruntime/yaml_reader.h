@@ -28,8 +28,8 @@ struct YamlNode {
 };
 
 // A config of 128 layers x 128 heads is 3 MiB, 0.4 M nodes, depth 5.
-inline constexpr size_t kMaxYamlBytes = size_t{64} << 20;
-inline constexpr size_t kMaxYamlNodes = 4'000'000;
+inline constexpr size_t kMaxYamlBytes = size_t{16} << 20;
+inline constexpr size_t kMaxYamlNodes = 1'000'000;
 inline constexpr size_t kMaxYamlDepth = 32;
 
 [[nodiscard]] Result<YamlNode> parse_yaml(std::string_view text, std::string_view file_name);

@@ -1,13 +1,17 @@
-// Shared by all tests: visible skips, comparison with the worst place shown, random tensors.
+// Shared by all tests: visible skips, every backend in turn, comparison with the worst place shown,
+// random tensors.
 #pragma once
 
 #include <catch2/catch.hpp>
 
 #include <cstdint>
+#include <functional>
 #include <random>
 #include <span>
 #include <string>
 #include <vector>
+
+#include "kernels/backend.h"
 
 namespace mi::test {
 
@@ -28,6 +32,9 @@ struct Tolerance {
 // Empty when got matches want: same places of inf and nan, then abs-or-rel; else the worst place.
 [[nodiscard]] std::string worst_difference(std::span<const float> got, std::span<const float> want,
                                            Tolerance tolerance);
+
+// `check` on every backend that this machine can run; the others are noted as skipped.
+void for_each_backend(const std::function<void(const kernels::Backend&)>& check);
 
 // Standard normal values; the same for a seed on every machine.
 [[nodiscard]] std::vector<float> random_normal(size_t count, uint64_t seed, float sigma = 1);

@@ -3,13 +3,16 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <cctype>
 #include <cerrno>
 #include <charconv>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 
+#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 namespace mi::tools {
@@ -26,7 +29,7 @@ int width_of(int fd) {
     const char* end = columns + std::strlen(columns);
     if (std::from_chars(columns, end, width).ptr == end && width > 0) return width;
   }
-  return Terminal{}.width;
+  return ::isatty(fd) == 1 ? Terminal{}.width : kMostWidth;  // a file or a pipe: nothing is cut
 }
 
 }  // namespace
@@ -57,16 +60,47 @@ Terminal terminal(int fd) {
   return out;
 }
 
+void print_note(std::string_view text) noexcept {
+  std::fwrite(text.data(), 1, text.size(), stderr);
+}
+
+int run_tool(CLI::App& app, std::string_view tool, int argc, char** argv,
+             const std::function<int()>& run) try {
+  // A model file that another program shortens while its pages are mapped.
+  std::signal(SIGBUS, [](int) {
+    constexpr std::string_view kWhat = "a file became shorter while it was read\n";
+    [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kWhat.data(), kWhat.size());
+    ::_exit(kExitFile);
+  });
+  app.name(std::string(tool));
+  app.set_version_flag("--version", fmt::format("{} {}", tool, MI_VERSION));
+  app.footer("Exit codes: 0 done, 1 failed, 2 usage, 3 a file is missing or not understood.");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // CLI11 numbers its errors from 100 on; 0 is --help and --version.
+    return app.exit(error) == 0 ? kExitDone : kExitUsage;
+  }
+  return run();
+} catch (const std::exception& error) {
+  return report(tool, {Code::internal, error.what()});
+}
+
 int report(std::string_view tool, const Status& status) {
-  fmt::print(stderr, "{}: {}\n", tool, status.what);
+  if (status) return kExitDone;
+  constexpr size_t kLongest = 2000;
+  std::string text = fmt::format("{}: {}", tool, status.what);
+  if (text.size() > kLongest) text = text.substr(0, kLongest) + " ...";
+  for (char& c : text)
+    if (std::iscntrl(static_cast<unsigned char>(c)) != 0) c = '?';
+  print_note(text + '\n');
   return exit_code(status);
 }
 
-int print_result(std::string_view tool, std::string_view text) {
+Status print_result(std::string_view text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0)
-    return kExitDone;
-  fmt::print(stderr, "{}: cannot write to stdout: {}\n", tool, std::strerror(errno));
-  return kExitFailed;
+    return {};
+  return fail(Code::internal, fmt::format("cannot write to stdout: {}", std::strerror(errno)));
 }
 
 }  // namespace mi::tools

@@ -1,9 +1,14 @@
 // What the tools share at their edge: the terminal they write to, and exit codes.
 #pragma once
 
+#include <functional>
 #include <string_view>
 
 #include "kernels/status.h"
+
+namespace CLI {
+class App;
+}
 
 namespace mi::tools {
 
@@ -20,9 +25,16 @@ struct Terminal {
 };
 [[nodiscard]] Terminal terminal(int fd);
 
-// Prints "tool: what" to stderr; gives the exit code.
+// The whole of a main: parses, then calls `run`; an exception becomes "tool: what" and an exit
+// code.
+int run_tool(CLI::App& app, std::string_view tool, int argc, char** argv,
+             const std::function<int()>& run);
+// Writes to stderr; never throws, also when stderr is closed or full.
+void print_note(std::string_view text) noexcept;
+// Prints "tool: what" to stderr unless the status is ok; gives the exit code. What files contain
+// may be in the message: control characters are replaced, and it ends after 2000 bytes.
 int report(std::string_view tool, const Status& status);
-// Writes results to stdout; a failure to (a full disk behind a redirection) is reported.
-int print_result(std::string_view tool, std::string_view text);
+// Writes results to stdout, unless that is full or closed.
+[[nodiscard]] Status print_result(std::string_view text);
 
 }  // namespace mi::tools

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "libruntime/yaml_reader.h"
+#include "libsearch/model/utf8.h"
 
 namespace mi::search {
 namespace {
@@ -54,6 +55,8 @@ Result<std::vector<std::string>> read_slices(const SampleSpec& spec) {
   std::vector<std::string> slices;
   for (const auto& path : spec.texts) {
     MI_TRY(const std::string text, runtime::read_text_file(path, kMaxTextBytes));
+    if (const auto bad = find_invalid_utf8(text))
+      return fail(Code::schema, fmt::format("{}: not valid UTF-8 at byte {}", path.string(), *bad));
     slices.push_back(slice(text, spec.part_begin, spec.part_end));
   }
   return slices;

@@ -92,8 +92,12 @@ std::string shared_by(const SampleSpec& a, const SampleSpec& b) {
     return fmt::format("{} seed {}", a.kind, a.seed);
   if (a.part_end <= b.part_begin || b.part_end <= a.part_begin) return "";
   for (const auto& text : a.texts)
-    for (const auto& other : b.texts)
-      if (text.lexically_normal() == other.lexically_normal()) return text.filename().string();
+    for (const auto& other : b.texts) {
+      std::error_code missing;  // files that are not there are reported when they are read
+      if (text.lexically_normal() == other.lexically_normal() ||
+          std::filesystem::equivalent(text, other, missing))
+        return text.filename().string();
+    }
   return "";
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
+#include <map>
 #include <new>
 
 #include <fmt/format.h>
@@ -16,12 +18,12 @@ constexpr size_t kMaxTextBytes = size_t{1} << 30U;  // symbol positions are 32 b
 // Finds added tokens in text: the leftmost, and of those that start there the longest.
 class AddedTokens {
  public:
-  void add(std::string content, int32_t id) {
-    auto& bucket = by_first_byte_[static_cast<uint8_t>(content.front())];
-    const auto shorter = std::find_if(bucket.begin(), bucket.end(), [&](const Entry& entry) {
-      return entry.content.size() < content.size();
-    });
-    bucket.insert(shorter, {std::move(content), id});
+  void add(const std::string& content, int32_t id) {
+    ids_.emplace(content, id);
+    auto& lengths = lengths_[static_cast<uint8_t>(content.front())];
+    const auto at =
+        std::lower_bound(lengths.begin(), lengths.end(), content.size(), std::greater());
+    if (at == lengths.end() || *at != content.size()) lengths.insert(at, content.size());
   }
 
   // Calls plain(stretch) and token(id) in the order of the text.
@@ -29,31 +31,30 @@ class AddedTokens {
   [[nodiscard]] Status split(std::string_view text, const Plain& plain, const Token& token) const {
     size_t done = 0;
     for (size_t at = 0; at < text.size();) {
-      const Entry* found = match(text.substr(at));
-      if (found == nullptr) {
+      const auto found = match(text.substr(at));
+      if (found == ids_.end()) {
         ++at;
         continue;
       }
       if (at > done) MI_CHECK(plain(text.substr(done, at - done)));
-      token(found->id);
-      at += found->content.size();
+      token(found->second);
+      at += found->first.size();
       done = at;
     }
     return done < text.size() ? plain(text.substr(done)) : Status{};
   }
 
  private:
-  struct Entry {
-    std::string content;
-    int32_t id = 0;
-  };
-  [[nodiscard]] const Entry* match(std::string_view text) const {
-    for (const Entry& entry : by_first_byte_[static_cast<uint8_t>(text.front())]) {
-      if (text.starts_with(entry.content)) return &entry;
+  using Ids = std::map<std::string, int32_t, std::less<>>;
+  [[nodiscard]] Ids::const_iterator match(std::string_view text) const {
+    for (const size_t length : lengths_[static_cast<uint8_t>(text.front())]) {
+      if (length > text.size()) continue;
+      if (const auto found = ids_.find(text.substr(0, length)); found != ids_.end()) return found;
     }
-    return nullptr;
+    return ids_.end();
   }
-  std::array<std::vector<Entry>, 256> by_first_byte_;
+  Ids ids_;
+  std::array<std::vector<size_t>, 256> lengths_;  // by first byte, falling
 };
 
 class BpeTokenizer final : public Tokenizer {
@@ -86,7 +87,7 @@ Status BpeTokenizer::add(const AddedToken& token) {
   decoded_[static_cast<size_t>(token.id)] = token.content;
   std::string content = token.content;
   if (token.normalized && nfc_) MI_CHECK(to_nfc(token.content, content));
-  (token.normalized ? normalized_ : raw_).add(std::move(content), token.id);
+  (token.normalized ? normalized_ : raw_).add(content, token.id);
   return {};
 }
 

@@ -56,8 +56,8 @@ Status check_options(const GgufFile& file, const Keys& key, const ModelSpec& spe
                        fmt::format("the head dimension, {}", spec.head_dim));
   }
   for (const std::string_view name :
-       {"attention.sliding_window", "rope.scale_linear", "attention.scale", "logit_scale",
-        "residual_scale", "embedding_scale"}) {
+       {"attention.sliding_window", "rope.scale_linear", "rope.scaling.factor", "attention.scale",
+        "logit_scale", "residual_scale", "embedding_scale"}) {
     if (file.has(key(name))) return unsupported(name, "a value", "absent");
   }
   return {};

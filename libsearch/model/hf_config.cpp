@@ -46,6 +46,7 @@ Result<double> read_rope(const JsonObject& config) {
       return fail(Code::unsupported, fmt::format("{}: got \"{}\", supported: \"default\"",
                                                  rope.place("rope_type"), type));
     }
+    if (rope.has("factor")) return unsupported(rope, "factor", "absent (no scaling)");
     MI_TRY(const double share, rope.number("partial_rotary_factor", 1.0));
     if (share != 1.0) return unsupported(rope, "partial_rotary_factor", "1");
     MI_TRY(theta, rope.number("rope_theta", theta));

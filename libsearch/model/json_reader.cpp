@@ -41,6 +41,9 @@ Result<Json> parse_json(std::string_view text, const std::string& file) {
     }
     return true;
   };
+  // The parser takes NUL for the end.
+  if (const size_t nul = text.find('\0'); nul != std::string_view::npos)
+    return fail(Code::schema, fmt::format("{}: not JSON at byte {}: found NUL", file, nul));
   try {
     return Json::parse(text.begin(), text.end(), check);
   } catch (const Json::parse_error& error) {

@@ -50,7 +50,11 @@ MappedFile::~MappedFile() {
 }
 
 Result<std::string> read_text_file(const std::filesystem::path& path) {
+  constexpr size_t kMostBytes = size_t{256} << 20;  // the largest tokenizer.json has 33 MiB
   MI_TRY(const auto file, MappedFile::open(path));
+  if (file->bytes().size() > kMostBytes)
+    return fail(Code::io, fmt::format("{}: found {} bytes, expected at most {}", path.string(),
+                                      file->bytes().size(), kMostBytes));
   return std::string(file->bytes().begin(), file->bytes().end());
 }
 

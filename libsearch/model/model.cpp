@@ -110,6 +110,7 @@ Result<Parts> open_gguf(const fs::path& path) {
   parts.scheme = NameScheme::gguf;
   MI_TRY(parts.spec, read_gguf_config(file));
   if (!is_printable(parts.spec.name)) parts.spec.name = path.stem().string();
+  if (!is_printable(parts.spec.name)) parts.spec.name = "model";
   if (file.has("tokenizer.ggml.model")) {
     MI_CHECK(set_tokenizer(read_gguf_tokenizer(file), path.string(), parts));
   } else {
@@ -133,6 +134,7 @@ Result<Parts> open_directory(const fs::path& path) {
   MI_TRY(parts.spec, parse_hf_config(text, config.string()));
   // "models/llama/" and "." name a directory too.
   parts.spec.name = fs::weakly_canonical(path).filename().string();
+  if (!is_printable(parts.spec.name)) parts.spec.name = "model";
   MI_TRY(parts.tensors, open_safetensors(path));
   if (fs::exists(tokenizer)) {
     MI_TRY(const std::string json, read_text_file(tokenizer));
@@ -148,7 +150,8 @@ Result<Parts> open_directory(const fs::path& path) {
 
 Result<std::unique_ptr<Model>> Model::open(const fs::path& path) {
   return guarded(path.string(), [&]() -> Result<std::unique_ptr<Model>> {
-    MI_TRY(Parts parts, fs::is_directory(path) ? open_directory(path) : open_gguf(path));
+    std::error_code missing;  // is reported when the file is opened
+    MI_TRY(Parts parts, fs::is_directory(path, missing) ? open_directory(path) : open_gguf(path));
     auto model = std::make_unique<LoadedModel>(std::move(parts), path.string());
     MI_CHECK(model->bind());
     return std::unique_ptr<Model>(std::move(model));

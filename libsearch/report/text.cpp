@@ -82,12 +82,12 @@ std::string bar(double recall, int length) {
 
 std::string headline(const HeadConfig& config, const Painter& painter) {
   const HeadConfig::Model& model = config.model;
-  std::string out = painter.bold(clean(model.name));
-  out += fmt::format("   {}, {} layers x {} heads ({} KV heads), head_dim {}\n",
+  std::string out = fmt::format("{:<12}{}\n{:<12}", "model", painter.bold(clean(model.name)), "");
+  out += fmt::format("{}, {} layers x {} heads ({} KV heads), head_dim {}\n",
                      clean(model.architecture), model.layers, model.heads, model.kv_heads,
                      model.head_dim);
-  out += fmt::format("{:<12}{} of dense; achieved {}\n", "limit", percent(config.limit.share),
-                     by_length(config.limit.achieved));
+  out += fmt::format("{:<12}{} of dense; calibration executes {}\n", "limit",
+                     percent(config.limit.share), by_length(config.limit.achieved));
   out +=
       fmt::format("{:<12}{}, objective {}, gap to the optimum at most {:.2g}\n", "allocation",
                   clean(config.limit.allocation), clean(config.limit.objective), config.limit.gap);

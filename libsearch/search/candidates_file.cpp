@@ -77,6 +77,8 @@ Family read_family(const YamlNode& node, YamlErrors& errors) {
       if (stride != 8 && stride != 16)
         errors.report(node, fmt::format("stride {}", stride), "8 or 16");
       family.params.stride = stride == 8 ? 8 : 16;
+    } else if (const YamlNode* key = map.find_key("stride")) {
+      errors.report(*key, "a stride", "none for pooled");
     }
   }
   if (pattern == Pattern::vertical_slash && map.find("factors") != nullptr) {

@@ -138,8 +138,8 @@ Result<std::vector<FrontierEntry>> frontier(const Model& model, std::span<const 
     MI_TRY(const DenseReference dense, dense_reference(model, sample, options.compute, {}));
     for (size_t i = 0; i < contestants.size(); ++i, ++done) {
       if (progress)
-        progress("verify", static_cast<double>(done) /
-                               static_cast<double>(contestants.size() * held_out.size()));
+        progress("certify", static_cast<double>(done) /
+                                static_cast<double>(contestants.size() * held_out.size()));
       if (!contestants[i].config) continue;
       MI_TRY(const SampleVerdict verdict,
              verify_sample(model, *contestants[i].config, sample, dense, options.compute, {}));

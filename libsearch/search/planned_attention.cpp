@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include <fmt/format.h>
+
 #include "libsearch/search/score_table.h"
 
 namespace mi::search {
@@ -23,6 +25,21 @@ runtime::HeadConfig dense_config(const ModelSpec& spec) {
   config.layers.assign(static_cast<size_t>(spec.layers),
                        std::vector<runtime::HeadEntry>(static_cast<size_t>(spec.heads)));
   return config;
+}
+
+Status check_config_model(const runtime::HeadConfig& config, const ModelSpec& spec,
+                          std::string_view file) {
+  const runtime::HeadConfig::Model& made_for = config.model;
+  if (made_for.layers == spec.layers && made_for.heads == spec.heads &&
+      made_for.kv_heads == spec.kv_heads && made_for.head_dim == spec.head_dim &&
+      made_for.fingerprint == spec.fingerprint)
+    return {};
+  return fail(Code::schema,
+              fmt::format("{}: made for another model: found {} ({} layers, {} heads, {} kv_heads, "
+                          "head_dim {}, {}), expected {} ({}, {}, {}, {}, {})",
+                          file, made_for.name, made_for.layers, made_for.heads, made_for.kv_heads,
+                          made_for.head_dim, made_for.fingerprint, spec.name, spec.layers,
+                          spec.heads, spec.kv_heads, spec.head_dim, spec.fingerprint));
 }
 
 float attention_scale(const ModelSpec& spec) {

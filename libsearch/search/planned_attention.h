@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "kernels/status.h"
 #include "kernels/tensor_view.h"
@@ -37,6 +38,9 @@ class PlannedAttention {
 // The config that runs every head of the model dense.
 [[nodiscard]] runtime::HeadConfig dense_config(const ModelSpec& spec);
 [[nodiscard]] runtime::HeadConfig::Model config_model(const ModelSpec& spec);
+// Whether a head-config was made for this model: shape and fingerprint. `file` is named if not.
+[[nodiscard]] Status check_config_model(const runtime::HeadConfig& config, const ModelSpec& spec,
+                                        std::string_view file);
 [[nodiscard]] float attention_scale(const ModelSpec& spec);
 
 }  // namespace mi::search

@@ -47,7 +47,8 @@ Result<Prediction> predict(const Model& model, const Sample& probe,
     sample.ids.resize(static_cast<size_t>(std::min(tokens, probe.length())));
     return sample;
   };
-  const Sample samples[] = {prefix(256), prefix(1024)};
+  const int64_t most = std::min<int64_t>(1024, probe.length());
+  const Sample samples[] = {prefix(most / 4), prefix(most)};
   double forward[2] = {};
   double score[2] = {};
   for (size_t i = 0; i < 2; ++i) {
@@ -60,7 +61,7 @@ Result<Prediction> predict(const Model& model, const Sample& probe,
   const auto n1 = static_cast<double>(samples[1].length());
   if (n0 == n1)
     return fail(Code::invalid_argument,
-                "dry run: the samples are too short to predict from, expected over 256 tokens");
+                "dry run: the samples are too short to predict from, expected 4 tokens");
   const Fit forward_fit = fit(n0, forward[0], n1, forward[1]);
   const Fit score_fit = fit(n0, score[0], n1, score[1]);
   Prediction prediction;

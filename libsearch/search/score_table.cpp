@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <map>
 #include <new>
 #include <set>
+
+#include <fmt/format.h>
 
 #include "libruntime/plan.h"
 #include "libsearch/search/planned_attention.h"
@@ -50,6 +53,20 @@ double work(const ModelSpec& spec, int64_t tokens) {
          6.0 * n * n * spec.heads * spec.head_dim;
 }
 
+// Weights that are finite but absurd give infinities, and no score of those means anything.
+Status check_finite(const ModelSpec& spec, int layer, TensorView<float, 3> o) {
+  for (int64_t h = 0; h < o.extent[0]; ++h) {
+    float sum = 0;  // of 0 * x: not a number as soon as one is not finite
+    for (int64_t i = 0; i < o.extent[1]; ++i)
+      for (int64_t x = 0; x < o.extent[2]; ++x) sum += 0.0f * o[h][i][x];
+    if (std::isnan(sum))
+      return fail(Code::unsupported,
+                  fmt::format("{}: layer {} head {}: the attention output is not finite", spec.name,
+                              layer, h));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<ScoreTable> score_samples(const Model& model, std::span<const Sample> samples,
@@ -77,6 +94,7 @@ Result<ScoreTable> score_samples(const Model& model, std::span<const Sample> sam
     double scoring = 0;
     const auto attention = [&](const LayerQkv& layer, TensorView<float, 3> o) -> Status {
       MI_CHECK(dense.run(layer, o));
+      MI_CHECK(check_finite(spec, layer.layer, o));
       const Clock::time_point scoring_start = Clock::now();
       scores.layers.push_back(scorer.score({.q = layer.q,
                                             .k = layer.k,
@@ -91,7 +109,7 @@ Result<ScoreTable> score_samples(const Model& model, std::span<const Sample> sam
       return {};
     };
     const auto layer_done = [&](int layers, int of) {
-      if (progress) progress("score", (done + work(spec, tokens) * layers / of) / total);
+      if (progress) progress("search", (done + work(spec, tokens) * layers / of) / total);
     };
     MI_TRY([[maybe_unused]] const auto hidden, model.forward(sample.ids, attention, layer_done));
     done += work(spec, tokens);

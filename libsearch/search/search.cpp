@@ -111,9 +111,50 @@ Result<double> parse_budget(std::string_view text) {
   return value;
 }
 
+namespace {
+
+// Share of dense that a family's cheapest candidate costs on any prompt.
+double least_share(const Family& family, const runtime::CallShape& call, int64_t last) {
+  runtime::EstimatorParams params = family.params;
+  params.last = last;
+  const bool window = params.pattern == runtime::Pattern::a_shape;
+  const int64_t local = window ? static_cast<int64_t>(family.values.front()) - 1 : params.local;
+  int64_t tiles = 0;
+  for (int64_t m = 0; m < call.row_blocks(); ++m) {
+    const int64_t end = call.keys_end(m);
+    const int64_t first = m * kernels::kRowBlock;  // no prefix: c = 0
+    int64_t forced = end;
+    if (end <= call.n_q - last)
+      forced = params.counts ? 0 : end - first + std::min(first, params.sink + local);
+    tiles += runtime::tiles_for(forced);
+  }
+  return runtime::cost_share(call, tiles, runtime::make_estimator(params)->flops(call));
+}
+
+}  // namespace
+
+Status check_feasible(const ModelSpec& spec, const SearchOptions& options,
+                      std::span<const Sample> calibration) {
+  for (const Sample& sample : calibration) {
+    const runtime::CallShape call{sample.length(), sample.length(), spec.head_dim};
+    double least = 1;
+    for (const Family& family : options.space.families)
+      least = std::min(least, least_share(family, call, options.compute.last));
+    if (options.limit && !within(least, *options.limit))
+      return fail(
+          Code::invalid_argument,
+          fmt::format("budget: {:.4g}% is below what these candidates cost on any prompt of "
+                      "{} tokens; the smallest feasible budget is at least {}%",
+                      100 * *options.limit, sample.length(), percent_enough(least)));
+  }
+  return {};
+}
+
 Result<Allocation> allocate(const AllocationProblem& problem, const SearchOptions& options) {
   if (options.min_recall) {
     Allocation allocation = allocate_min_recall(problem, *options.min_recall);
+    if (allocation.cost.empty())
+      return fail(Code::unsupported, "recall: a head has no candidate whose recall is a number");
     const double cost = *std::max_element(allocation.cost.begin(), allocation.cost.end());
     if (options.limit && !within(cost, *options.limit))
       return fail(Code::invalid_argument,

@@ -43,6 +43,11 @@ struct SearchResult {
 [[nodiscard]] Result<Allocation> allocate(const AllocationProblem& problem,
                                           const SearchOptions& options);
 
+// A limit below what the forced keys and the estimates cost, whatever the prompt: known before the
+// search. Names the least that the smallest feasible budget can be.
+[[nodiscard]] Status check_feasible(const ModelSpec& spec, const SearchOptions& options,
+                                    std::span<const Sample> calibration);
+
 // The head-config of an allocation; chosen[length][head] as in Allocation, lengths rising.
 [[nodiscard]] runtime::HeadConfig to_config(const ModelSpec& spec, const ScoreTable& table,
                                             const Allocation& allocation,

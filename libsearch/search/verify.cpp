@@ -244,9 +244,9 @@ Result<std::vector<SampleVerdict>> verify(const Model& model, const runtime::Hea
     const auto share_of = [&](double passes) {
       return [&, passes](int layers, int of) {
         if (progress)
-          progress("verify", (done + static_cast<double>(sample.length()) *
-                                         (passes + static_cast<double>(layers) / of) / 2) /
-                                 total);
+          progress("certify", (done + static_cast<double>(sample.length()) *
+                                          (passes + static_cast<double>(layers) / of) / 2) /
+                                  total);
       };
     };
     MI_TRY(const DenseReference dense, dense_reference(model, sample, options, share_of(0)));

@@ -57,6 +57,36 @@ expect 0 "${search[@]}" --budget 60% -o other.yaml --allocate per-head
 expect 0 "${search[@]}" --min-recall 0.5 -o other.yaml
 has other.yaml 'allocation: min-recall'
 
+# The certificate is on ids that no length has calibrated on.
+expect 0 --model "$model" --tokens ids.txt --lengths 256,512 --budget 95% -o held.yaml
+python3 - held.yaml <<'END'
+import hashlib, re, struct, sys
+ids = [int(x) for x in open("ids.txt").read().split()]
+text = open(sys.argv[1]).read()
+digest = lambda x: hashlib.sha256(struct.pack(f"<{len(x)}i", *x)).hexdigest()
+held_out = text[text.index("held_out:"):]
+for n in (256, 512):
+    assert digest(ids[512:512 + n]) in held_out, n
+END
+
+# What cannot be written is said before the search, in one line.
+ln -s /dev/full link-to-device
+mkfifo fifo
+for target in link-to-device fifo /dev/null "$(printf 'x%.0s' {1..250})" "$work" absent/x.yaml; do
+  expect 3 "${search[@]}" --budget 50% -o "$target"
+  [[ $(wc -l <err) == 1 ]]
+done
+# stderr that is full or closed is no reason to lose a search.
+if [[ -w /dev/full ]]; then
+  "$tool" "${search[@]}" --budget 50% -o one-again.yaml >out 2>/dev/full
+  cmp one.yaml one-again.yaml
+  "$tool" "${search[@]}" --budget 50% -o one-again.yaml >out 2>&-
+fi
+# A link to a file that is not there yet leads to that file.
+ln -s target.yaml link.yaml
+expect 0 "${search[@]}" --budget 50% -o link.yaml
+[[ -L link.yaml ]] && cmp one.yaml target.yaml
+
 # From here on nothing may be written: an earlier output stays as it was.
 echo earlier >kept.yaml
 refused() {
@@ -66,6 +96,9 @@ refused() {
 for budget in 0 0% -5% 101% 1.5 much 15%% ''; do refused 2 "${search[@]}" --budget "$budget"; done
 refused 2 "${search[@]}" --budget 1%
 has err 'smallest feasible'
+refused 2 "${search[@]}" --budget 1% --dry-run
+for recall in nan -0.1 1.1 much; do refused 2 "${search[@]}" --min-recall "$recall"; done
+for seed in -1 18446744073709551616; do refused 2 "${search[@]}" --budget 50% --seed "$seed"; done
 refused 2 --budget 15%
 refused 2 --model "$model"
 refused 2 "${search[@]}" --budget 50% --frobnicate

@@ -12,6 +12,7 @@
 namespace mi::kernels {
 namespace {
 
+using test::for_each_backend;
 using test::random_normal;
 using test::worst_difference;
 
@@ -60,18 +61,6 @@ std::vector<uint64_t> random_bitmap(int64_t keys, double density, uint64_t seed)
 
 // f32 in, f32 accumulation over up to 640 keys: a few hundred ulp at worst.
 constexpr test::Tolerance kTolerance{2e-5, 2e-5};
-
-void for_each_backend(const std::function<void(const Backend&)>& check) {
-  for (const Backend* backend : all_backends()) {
-    if (backend == &reference_backend()) continue;
-    if (!backend->available()) {
-      test::note_skip(backend->available().what);
-      continue;
-    }
-    INFO("backend " << backend->name());
-    check(*backend);
-  }
-}
 
 TEST_CASE("four tokens by hand", "[cpu]") {
   // scale 1, q.k is 0 or log 3: weights are 1/4 and 3/4 by inspection.

@@ -13,6 +13,7 @@
 #include "libruntime/atomic_file.h"
 #include "libruntime/config.h"
 #include "tests/support.h"
+#include "tests/temporary_folder.h"
 
 namespace mi::runtime {
 namespace {
@@ -24,24 +25,9 @@ std::string read(const fs::path& path) {
   return {std::istreambuf_iterator<char>(stream), {}};
 }
 
-// A folder of its own per test process, removed at the end.
-struct Folder {
-  fs::path path;
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "mi-config-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  ~Folder() {
-    std::error_code error;
-    fs::remove_all(path, error);
-  }
-  [[nodiscard]] size_t files() const {
-    return static_cast<size_t>(std::distance(fs::directory_iterator(path), {}));
-  }
-};
+size_t files_in(const test::TemporaryFolder& folder) {
+  return static_cast<size_t>(std::distance(fs::directory_iterator(folder.path()), {}));
+}
 
 class RandomConfig {
  public:
@@ -248,20 +234,20 @@ TEST_CASE("a damaged config is refused or is another config, never a crash") {
 }
 
 TEST_CASE("save then load gives the config, and nothing else is left in the folder") {
-  const Folder folder;
+  const test::TemporaryFolder folder;
   const HeadConfig config = RandomConfig(11).make();
-  const fs::path path = folder.path / "c.yaml";
+  const fs::path path = folder.path() / "c.yaml";
   REQUIRE(save_config(config, path));
   REQUIRE(save_config(config, path));
   const auto back = load_config(path);
   REQUIRE(back);
   CHECK(*back == config);
-  CHECK(folder.files() == 1);
+  CHECK(files_in(folder) == 1);
 }
 
 TEST_CASE("a config that its own reader would refuse is not written") {
-  const Folder folder;
-  const fs::path path = folder.path / "c.yaml";
+  const test::TemporaryFolder folder;
+  const fs::path path = folder.path() / "c.yaml";
   std::ofstream(path) << "earlier";
   HeadConfig config = RandomConfig(11).make();
   config.limit.share = 2;
@@ -276,12 +262,12 @@ TEST_CASE("a config that its own reader would refuse is not written") {
   config.layers[0][0].stride = 8;  // not written for dense, so it would be lost
   CHECK(save_config(config, path).code == Code::invalid_argument);
   CHECK(read(path) == "earlier");
-  CHECK(folder.files() == 1);
+  CHECK(files_in(folder) == 1);
 }
 
 TEST_CASE("a failed write leaves the earlier file and no temporary one") {
-  const Folder folder;
-  const fs::path path = folder.path / "out.txt";
+  const test::TemporaryFolder folder;
+  const fs::path path = folder.path() / "out.txt";
   REQUIRE(write_file_atomically(path, "earlier"));
 
   // A limit on file size stands for a full disk.
@@ -298,30 +284,31 @@ TEST_CASE("a failed write leaves the earlier file and no temporary one") {
   CHECK(status.code == Code::io);
   CHECK(status.what.find("cannot write") != std::string::npos);
   CHECK(read(path) == "earlier");
-  CHECK(folder.files() == 1);
+  CHECK(files_in(folder) == 1);
 }
 
 TEST_CASE("what cannot be written is refused by name") {
-  const Folder folder;
-  std::ofstream(folder.path / "file") << "x";
-  fs::create_directory(folder.path / "sub");
-  for (const fs::path& path : {folder.path / "missing" / "c.yaml", folder.path / "file" / "c.yaml",
-                               folder.path / "sub", fs::path("/dev/null"), folder.path / ""}) {
+  const test::TemporaryFolder folder;
+  std::ofstream(folder.path() / "file") << "x";
+  fs::create_directory(folder.path() / "sub");
+  for (const fs::path& path :
+       {folder.path() / "missing" / "c.yaml", folder.path() / "file" / "c.yaml",
+        folder.path() / "sub", fs::path("/dev/null"), folder.path() / ""}) {
     const Status status = write_file_atomically(path, "text");
     INFO(path);
     CHECK(status.code == Code::io);
     CHECK(!status.what.empty());
   }
-  CHECK(folder.files() == 2);
+  CHECK(files_in(folder) == 2);
 }
 
 TEST_CASE("a symlink stays one, and its target is replaced") {
-  const Folder folder;
-  std::ofstream(folder.path / "target") << "old";
-  fs::create_symlink("target", folder.path / "link");
-  REQUIRE(write_file_atomically(folder.path / "link", "new"));
-  CHECK(fs::is_symlink(folder.path / "link"));
-  CHECK(read(folder.path / "target") == "new");
+  const test::TemporaryFolder folder;
+  std::ofstream(folder.path() / "target") << "old";
+  fs::create_symlink("target", folder.path() / "link");
+  REQUIRE(write_file_atomically(folder.path() / "link", "new"));
+  CHECK(fs::is_symlink(folder.path() / "link"));
+  CHECK(read(folder.path() / "target") == "new");
 }
 
 }  // namespace mi::runtime

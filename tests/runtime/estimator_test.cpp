@@ -15,6 +15,7 @@ namespace {
 namespace naive = test::naive;
 using kernels::AttentionHead;
 using kernels::Backend;
+using test::for_each_backend;
 using test::random_normal;
 
 struct Shape {
@@ -71,17 +72,6 @@ std::vector<float> run(const AttentionHead& head, const EstimatorParams& params,
     estimator->rows(head, backend, memory, begin, std::min(call.row_blocks(), begin + step),
                     e.data() + begin * stride, stride);
   return e;
-}
-
-void for_each_backend(const std::function<void(const Backend&)>& check) {
-  for (const Backend* backend : kernels::all_backends()) {
-    if (const Status status = backend->available(); !status) {
-      test::note_skip(status.what);
-      continue;
-    }
-    INFO("backend " << backend->name());
-    check(*backend);
-  }
 }
 
 // Every estimate there is, counts forms with hostile counts.

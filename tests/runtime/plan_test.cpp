@@ -56,6 +56,7 @@ namespace {
 namespace naive = test::naive;
 using kernels::AttentionHead;
 using kernels::Backend;
+using test::for_each_backend;
 using test::random_normal;
 
 struct Case {
@@ -142,17 +143,6 @@ Run run_plan(const HeadConfig& config, const Case& c, const Tensors& t, const Ba
   INFO(status.what);
   REQUIRE(status);
   return run;
-}
-
-void for_each_backend(const std::function<void(const Backend&)>& check) {
-  for (const Backend* backend : kernels::all_backends()) {
-    if (const Status status = backend->available(); !status) {
-      test::note_skip(status.what);
-      continue;
-    }
-    INFO("backend " << backend->name());
-    check(*backend);
-  }
 }
 
 // A head's entry together with what the formulas say it selects.

@@ -6,6 +6,7 @@
 
 #include "libsearch/data/sample.h"
 #include "tests/support.h"
+#include "tests/temporary_folder.h"
 
 namespace mi::search {
 namespace {
@@ -28,22 +29,10 @@ class ByteTokenizer final : public Tokenizer {
   int vocab() const override { return 256; }
 };
 
-struct Folder {
-  fs::path path;
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "mi-data-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  ~Folder() {
-    std::error_code error;
-    fs::remove_all(path, error);
-  }
+struct Folder : test::TemporaryFolder {
   fs::path write(const std::string& name, const std::string& text) const {
-    std::ofstream(path / name, std::ios::binary) << text;
-    return path / name;
+    std::ofstream(path() / name, std::ios::binary) << text;
+    return path() / name;
   }
 };
 
@@ -223,7 +212,7 @@ TEST_CASE("a text too short for the length is an error with names and numbers") 
   }
   spec.kind = "text";
   CHECK(error_of(spec, 1000).find("found 9 tokens, expected at least 1000") != std::string::npos);
-  spec.texts = {folder.path / "absent.txt"};
+  spec.texts = {folder.path() / "absent.txt"};
   CHECK(make_sample(spec, 10, 0, ByteTokenizer()).error().code == Code::io);
 }
 
@@ -343,7 +332,7 @@ TEST_CASE("token ids are read, and a wrong one is named with its line") {
     CHECK(ids.error().what.find("expected a token id from 0 to 4") != std::string::npos);
   }
   CHECK(!load_token_ids(folder.write("c", " \n"), 5));
-  CHECK(load_token_ids(folder.path / "absent", 5).error().code == Code::io);
+  CHECK(load_token_ids(folder.path() / "absent", 5).error().code == Code::io);
 }
 
 }  // namespace mi::search

@@ -26,8 +26,9 @@ bool has(const std::string& text, const std::string& part) {
 
 TEST_CASE("the table says model, limit, mix, recall, worst heads and certificate") {
   const std::string text = show_table(frozen(), {100, false});
-  has(text, "SmolLM2-135M-Instruct   llama, 2 layers x 6 heads (2 KV heads), head_dim 64");
-  has(text, "limit       15.00 % of dense; achieved 14.97 % at 2048, 14.81 % at 8192");
+  has(text, "model       SmolLM2-135M-Instruct");
+  has(text, "llama, 2 layers x 6 heads (2 KV heads), head_dim 64");
+  has(text, "limit       15.00 % of dense; calibration executes 14.97 % at 2048, 14.81 % at 8192");
   has(text, "allocation  global, objective error, gap to the optimum at most 1.2e-05");
   has(text, "recall      mean 0.9512   p05 0.8123   min 0.4012   last rows 0.9900");
   has(text, "    1       1        .               2             2       1");

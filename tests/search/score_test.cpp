@@ -305,17 +305,12 @@ TEST_CASE("scores of all candidates equal brute force", "[cpu]") {
 
 TEST_CASE("every backend scores alike", "[cpu]") {
   const Layer layer({200, 4, 2, 24, 0}, 300);
-  for (const Backend* backend : kernels::all_backends()) {
-    if (const Status status = backend->available(); !status) {
-      test::note_skip(status.what);
-      continue;
-    }
-    INFO("backend " << backend->name());
+  test::for_each_backend([&](const Backend& backend) {
     Checked checked;
     const auto space = default_candidates();
-    check_scores(layer, space, 64, true, score(layer, space, 64, true, *backend), 3, 6, checked);
+    check_scores(layer, space, 64, true, score(layer, space, 64, true, backend), 3, 6, checked);
     CHECK(checked.bounded * 20 <= checked.exact);
-  }
+  });
 }
 
 TEST_CASE("output error is scored on a sample of row blocks with its weights", "[cpu]") {

@@ -252,7 +252,7 @@ TEST_CASE("progress rises to the end of every stage", "[cpu]") {
                                last = fraction;
                              });
   REQUIRE(result);
-  CHECK(stages == std::vector<std::string>{"score", "verify"});
+  CHECK(stages == std::vector<std::string>{"search", "certify"});
   CHECK(last == Approx(1));
 }
 

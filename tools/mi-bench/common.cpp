@@ -10,8 +10,10 @@ void add_common(CLI::App& command, BenchOptions& options) {
   command.add_option("--model", options.model, "Hugging Face directory or GGUF file")->required();
   command.add_option("--threads", options.threads, "Threads (default: all)")
       ->check(CLI::Range(1, 1024));
-  command.add_option("--backend", options.backend, "Backend (default: the fastest here)");
-  command.add_option("--seed", options.seed, "Added to every sample's own seed");
+  command.add_option("--backend", options.backend,
+                     "cpu_avx512, cpu_avx2, cpu_generic or reference (default: the fastest here)");
+  command.add_option("--seed", options.seed, "Added to every sample's own seed")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 53));
   command.add_flag("--json", options.json, "Print JSON");
 }
 

@@ -89,7 +89,7 @@ Result<std::vector<FrontierEntry>> measure(const BenchOptions& options) {
 int run_frontier(const BenchOptions& options) {
   const auto entries = measure(options);
   if (!entries) return report(kBench, entries.error());
-  return print_result(kBench, options.json ? json_of(*entries) : table(*entries));
+  return report(kBench, print_result(options.json ? json_of(*entries) : table(*entries)));
 }
 
 }  // namespace
@@ -103,8 +103,9 @@ void add_frontier(CLI::App& app, BenchOptions& options, std::function<int()>& ru
   options.limits = {"5%", "10%", "15%", "20%", "25%", "40%"};
   command->add_option("--limits", options.limits, "Budgets")->delimiter(',')->capture_default_str();
   options.lengths = {2048, 8192};
-  command->add_option("--lengths", options.lengths, "Prompt lengths")
+  command->add_option("--lengths", options.lengths, "Prompt lengths in tokens")
       ->delimiter(',')
+      ->check(CLI::Range(int64_t{128}, int64_t{1} << 24))
       ->capture_default_str();
   command->add_option("--recipe", options.recipe, "Calibration recipe");
   command->callback([&] { run = [&] { return run_frontier(options); }; });

@@ -28,6 +28,7 @@ Result<std::vector<NeedleScore>> measure(const BenchOptions& options) {
   MI_TRY(const search::ComputeOptions compute, compute_options(options));
   MI_TRY(const auto config, runtime::load_config(options.config));
   MI_TRY(const auto model, open_with_tokenizer(options));
+  MI_CHECK(search::check_config_model(config, model->spec(), options.config));
   MI_TRY(
       const search::Recipe recipe,
       search::load_recipe(options.recipe.empty() ? MI_CALIB_DATA "/default.yaml" : options.recipe));
@@ -78,7 +79,7 @@ int run_needles(const BenchOptions& options) {
                       {"dense_logp", s.dense_logp},
                       {"sparse_logp", s.sparse_logp},
                       {"executed", s.share}});
-    return print_result(kBench, rows.dump(2) + "\n");
+    return report(kBench, print_result(rows.dump(2) + "\n"));
   }
   std::string text =
       fmt::format("{:>6} {:>9} {:>12} {:>12} {:>11} {:>12} {:>9}\n", "tokens", "questions",
@@ -87,7 +88,7 @@ int run_needles(const BenchOptions& options) {
     text += fmt::format("{:>6} {:>9} {:>12} {:>12} {:>11.3f} {:>12.3f} {:>8.2f}%\n", s.length,
                         s.questions, s.dense_right, s.sparse_right, s.dense_logp, s.sparse_logp,
                         100 * s.share);
-  return print_result(kBench, text);
+  return report(kBench, print_result(text));
 }
 
 }  // namespace
@@ -99,8 +100,14 @@ void add_needles(CLI::App& app, BenchOptions& options, std::function<int()>& run
       "teacher-forced from one prefill");
   command->add_option("config", options.config, "Head-config (YAML)")->required();
   add_common(*command, options);
-  command->add_option("--lengths", options.lengths, "Prompt lengths")->delimiter(',');
-  command->add_option("--count", options.count, "Questions per length")->capture_default_str();
+  options.lengths = {2048, 4096, 8192};
+  command->add_option("--lengths", options.lengths, "Prompt lengths in tokens")
+      ->delimiter(',')
+      ->check(CLI::Range(int64_t{128}, int64_t{1} << 24))
+      ->capture_default_str();
+  command->add_option("--count", options.count, "Questions per length")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
   command->add_option("--recipe", options.recipe, "Recipe whose held-out needle gives the texts");
   command->callback([&] { run = [&] { return run_needles(options); }; });
 }

@@ -13,9 +13,9 @@ namespace {
 int run_heads(const InspectOptions& options) {
   const auto config = runtime::load_config(options.config);
   if (!config) return report(kInspect, config.error());
-  if (options.json) return print_result(kInspect, search::heads_json(*config));
+  if (options.json) return report(kInspect, print_result(search::heads_json(*config)));
   const Terminal out = terminal(STDOUT_FILENO);
-  return print_result(kInspect, search::heads_table(*config, {out.width, out.colour}));
+  return report(kInspect, print_result(search::heads_table(*config, {out.width, out.colour})));
 }
 
 }  // namespace

@@ -13,9 +13,9 @@ namespace {
 int run_show(const InspectOptions& options) {
   const auto config = runtime::load_config(options.config);
   if (!config) return report(kInspect, config.error());
-  if (options.json) return print_result(kInspect, search::show_json(*config));
+  if (options.json) return report(kInspect, print_result(search::show_json(*config)));
   const Terminal out = terminal(STDOUT_FILENO);
-  return print_result(kInspect, search::show_table(*config, {out.width, out.colour}));
+  return report(kInspect, print_result(search::show_table(*config, {out.width, out.colour})));
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ Progress::~Progress() {
 }
 
 void Progress::end_line() {
-  if (line_open_) fmt::print(stderr, "\n");
+  if (line_open_) print_note("\n");
   line_open_ = false;
 }
 
@@ -39,17 +39,17 @@ void Progress::update(std::string_view stage, double fraction) {
   if (terminal_.interactive) {
     const int width = std::clamp(terminal_.width - 45, 5, 40);
     const int filled = static_cast<int>(std::lround(fraction * width));
-    fmt::print(stderr, "\r{:<7} [{:#<{}}{:.<{}}] {:3.0f}%  {:<22}", stage_, "", filled, "",
-               width - filled, 100 * fraction,
-               fraction < 1 ? duration_text(left) + " left" : duration_text(elapsed));
+    print_note(fmt::format("\r{:<7} [{:#<{}}{:.<{}}] {:3.0f}%  {:<22}", stage_, "", filled, "",
+                           width - filled, 100 * fraction,
+                           fraction < 1 ? duration_text(left) + " left" : duration_text(elapsed)));
     line_open_ = true;
     return;
   }
   const int tenth = static_cast<int>(fraction * 10);
   if (tenth == last_tenth_) return;
   last_tenth_ = tenth;
-  fmt::print(stderr, "{} {:.0f}%, {}\n", stage_, 100 * fraction,
-             fraction < 1 ? duration_text(left) + " left" : duration_text(elapsed));
+  print_note(fmt::format("{} {:.0f}%, {}\n", stage_, 100 * fraction,
+                         fraction < 1 ? duration_text(left) + " left" : duration_text(elapsed)));
 }
 
 }  // namespace mi::tools

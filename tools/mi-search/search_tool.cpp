@@ -30,20 +30,25 @@ struct Samples {
   std::vector<Sample> held_out;
 };
 
-// Token ids of the user's own: the first half of what each length can take calibrates, the second
-// certifies.
+// Token ids of the user's own: prefixes calibrate; what follows the longest of them certifies.
 Result<Samples> samples_from_tokens(const SearchToolOptions& options,
                                     const search::ModelSpec& spec) {
   Samples samples;
   MI_TRY(const auto ids, search::load_token_ids(options.tokens, spec.vocab));
   const std::string source = "tokens " + fs::path(options.tokens).filename().string();
   std::vector<int64_t> lengths = options.lengths;
-  if (lengths.empty()) lengths = {static_cast<int64_t>(ids.size() / 2)};
+  if (lengths.empty()) {
+    lengths = {static_cast<int64_t>(ids.size() / 2)};
+    if (lengths[0] < 128)
+      return fail(Code::schema, fmt::format("{}: found {} token ids, expected at least 256",
+                                            options.tokens, ids.size()));
+  }
+  const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
   for (const int64_t length : lengths) {
     MI_TRY(auto first, search::sample_from_ids(ids, 0, length, source));
     samples.calibration.push_back(std::move(first));
-    if (static_cast<int64_t>(ids.size()) < 2 * length) continue;
-    MI_TRY(auto second, search::sample_from_ids(ids, length, length, source));
+    if (static_cast<int64_t>(ids.size()) < longest + length) continue;
+    MI_TRY(auto second, search::sample_from_ids(ids, longest, length, source));
     samples.held_out.push_back(std::move(second));
   }
   return samples;
@@ -118,23 +123,6 @@ Result<search::SearchOptions> search_options(const SearchToolOptions& options) {
   return result;
 }
 
-// Found out before the search, not after it.
-Status check_writable(const fs::path& output) {
-  fs::path folder = output.parent_path();
-  if (folder.empty()) folder = ".";
-  std::error_code error;
-  if (!fs::is_directory(folder, error))
-    return fail(Code::io,
-                fmt::format("{}: its folder {} does not exist", output.string(), folder.string()));
-  if (fs::is_directory(output, error))
-    return fail(Code::io,
-                fmt::format("{}: is a folder, expected a file to write", output.string()));
-  if (::access(folder.c_str(), W_OK) != 0)
-    return fail(Code::io,
-                fmt::format("{}: its folder {} is not writable", output.string(), folder.string()));
-  return {};
-}
-
 fs::path output_path(const SearchToolOptions& options) {
   if (!options.output.empty()) return options.output;
   fs::path model = fs::path(options.model).lexically_normal();
@@ -173,14 +161,12 @@ Status dry_run(const search::Model& model, const Samples& samples,
                           set == &samples.calibration ? "calibrate" : "certify", sample.source,
                           sample.length());
   text += fmt::format(
-      "time        about {} to search, {} to certify (from passes over 256 and 1024 "
-      "tokens)\n"
+      "time        about {} to search, {} to certify (from two short passes)\n"
       "memory      about {:.2f} GB at the longest sample\n"
       "would write {}\n",
       duration_text(prediction.search_seconds), duration_text(prediction.verify_seconds),
       prediction.peak_bytes / 1e9, output.string());
-  if (print_result(kSearch, text) != kExitDone) return fail(Code::io, "stdout: cannot be written");
-  return {};
+  return print_result(text);
 }
 
 std::string timing_text(const search::SearchResult& result) {
@@ -188,23 +174,25 @@ std::string timing_text(const search::SearchResult& result) {
   ::getrusage(RUSAGE_SELF, &usage);
   const double search = result.forward_seconds + result.score_seconds + result.allocate_seconds;
   return fmt::format(
-      "search {:.1f} s = {:.2f} x the dense forward passes ({:.1f} s) + scoring; "
-      "allocation {:.2f} s; certificate {:.1f} s; peak memory {:.2f} GB\n",
-      search, search / result.forward_seconds, result.forward_seconds, result.allocate_seconds,
-      result.verify_seconds, static_cast<double>(usage.ru_maxrss) * 1024 / 1e9);
+      "search {:.1f} s, of which dense forward passes {:.1f} s (ratio {:.2f}); "
+      "certificate {:.1f} s; peak memory {:.2f} GB\n",
+      search, result.forward_seconds, search / result.forward_seconds, result.verify_seconds,
+      static_cast<double>(usage.ru_maxrss) * 1024 / 1e9);
 }
 
 Status run(const SearchToolOptions& asked) {
   MI_TRY(search::SearchOptions options, search_options(asked));
   omp_set_num_threads(options.compute.threads);
   const fs::path output = output_path(asked);
-  MI_CHECK(check_writable(output));
+  MI_CHECK(runtime::check_writable(output));
   MI_TRY(const auto model, search::Model::open(asked.model));
   MI_TRY(const Samples samples, make_samples(asked, *model));
   const int64_t longest = longest_of(samples);
   if (longest > model->spec().context)
-    fmt::print(stderr, "{}: note: samples of {} tokens are past the {} that {} was trained on\n",
-               kSearch, longest, model->spec().context, model->spec().name);
+    print_note(
+        fmt::format("{}: note: samples of {} tokens are past the {} that {} was trained on\n",
+                    kSearch, longest, model->spec().context, model->spec().name));
+  MI_CHECK(search::check_feasible(model->spec(), options, samples.calibration));
   if (asked.dry_run) return dry_run(*model, samples, options, output);
 
   search::SearchResult result;
@@ -225,20 +213,18 @@ Status run(const SearchToolOptions& asked) {
                        {"allocate", result.allocate_seconds},
                        {"verify", result.verify_seconds}};
     json["output"] = output.string();
-    text = json.dump(2) + "\n";
+    text = json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   } else {
     text = search::show_table(result.config, {out.width, out.colour}) + "\n" + timing_text(result) +
            fmt::format("wrote {}\n", output.string());
   }
-  if (print_result(kSearch, text) != kExitDone) return fail(Code::io, "stdout: cannot be written");
-  return {};
+  return print_result(text);
 }
 
 }  // namespace
 
 int run_search(const SearchToolOptions& options) {
-  const Status status = run(options);
-  return status ? kExitDone : report(kSearch, status);
+  return report(kSearch, run(options));
 }
 
 }  // namespace mi::tools
