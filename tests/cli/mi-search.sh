@@ -105,6 +105,21 @@ refused 2 "${search[@]}" --budget 50% --frobnicate
 refused 2 "${search[@]}" --budget 50% --recipe r.yaml
 refused 2 "${search[@]}" --budget 50% --objective loss
 
+# Weights that are numbers but overflow.
+cp -r "$data/tiny-llama" huge
+chmod -R u+w huge
+python3 - huge/model.safetensors <<'END'
+import json, struct, sys
+blob = bytearray(open(sys.argv[1], "rb").read())
+size = struct.unpack("<Q", blob[:8])[0]
+tensor = json.loads(blob[8:8 + size])["model.layers.1.input_layernorm.weight"]
+begin, end = (8 + size + x for x in tensor["data_offsets"])
+assert tensor["dtype"] == "F32"
+blob[begin:end] = struct.pack("<f", 1e30) * ((end - begin) // 4)
+open(sys.argv[1], "wb").write(blob)
+END
+refused 1 --model huge --tokens ids.txt --lengths 1024 --budget 50%
+has err 'layer 1 head 0: the attention output is not finite'
 refused 3 --model "$work/absent" --budget 50%
 has err "$work/absent"
 head -c 3000 "$model" >truncated.gguf

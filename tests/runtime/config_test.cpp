@@ -126,6 +126,7 @@ TEST_CASE("what is wrong is said with its place, what was found and what was exp
       {"share: {2048: 0.18", "share: {2048: 1.1", "found '1.1', expected a number in (0, 1]"},
       {"local: 128, density", "local: 12.5, density", "found '12.5', expected an integer"},
       {"local: 128, density", "density", "found no key 'local'"},
+      {"local: {2048: 256", "local: {2048: 0", "found '0', expected an integer from 1"},
       {"density: 0.25, ", "", "found no budget, expected density, share, or both"},
       {"vertical: 1000, slash: 4096", "vertical: 1000, slash: 4096, density: 0.1",
        "found 'density', expected only vertical, slash, share for vertical_slash by "},

@@ -275,6 +275,20 @@ TEST_CASE("resolve_head makes an entry concrete for a length", "[cpu]") {
   CHECK(resolve_head(window, kernel, 1000).error().what.find("a_shape") != std::string::npos);
 
   CHECK(!resolve({}, 5).spend_share);  // dense needs nothing
+
+  HeadEntry by_block;
+  by_block.pattern = Pattern::block_sparse;
+  by_block.estimate = BlockEstimate::antidiagonal;
+  by_block.density = {{0, 1}};
+  for (const int stride : {0, 7, 128}) {
+    by_block.stride = stride;
+    CHECK(resolve_head(by_block, kernel, 1000).error().what.find("stride") != std::string::npos);
+  }
+  by_block.stride = 8;
+  CHECK(resolve_head(by_block, kernel, 1000));
+  by_block.density.clear();
+  by_block.blocks = {{0, 0}};
+  CHECK(resolve_head(by_block, kernel, 1000).error().what.find("blocks") != std::string::npos);
 }
 
 }  // namespace

@@ -214,6 +214,8 @@ TEST_CASE("a text too short for the length is an error with names and numbers") 
   CHECK(error_of(spec, 1000).find("found 9 tokens, expected at least 1000") != std::string::npos);
   spec.texts = {folder.path() / "absent.txt"};
   CHECK(make_sample(spec, 10, 0, ByteTokenizer()).error().code == Code::io);
+  spec.texts = {folder.write("latin.txt", "caf\xe9 au lait")};
+  CHECK(error_of(spec, 5).find("latin.txt: not valid UTF-8 at byte 3") != std::string::npos);
 }
 
 TEST_CASE("a length that a kind cannot fill, or no length, is refused") {
@@ -318,6 +320,18 @@ TEST_CASE("what is wrong in a recipe is said with its place") {
   const std::string error = recipe_error(item.from, item.to);
   INFO(error);
   CHECK(error.find(item.error) != std::string::npos);
+}
+
+TEST_CASE("a held-out text that is a calibration text by another name is refused") {
+  const Folder folder;
+  folder.write("a.txt", "text");
+  fs::create_symlink("a.txt", folder.path() / "b.txt");
+  const std::string recipe =
+      "schema: mi.recipe\nschema_version: 1\nname: r\nlengths: [512]\n"
+      "calibration:\n- {kind: text, texts: [a.txt]}\nheld_out:\n- {kind: text, texts: [b.txt]}\n";
+  const auto refused = parse_recipe(recipe, "r.yaml", folder.path());
+  REQUIRE(!refused);
+  CHECK(refused.error().what.find("a.txt in calibration and held_out") != std::string::npos);
 }
 
 TEST_CASE("token ids are read, and a wrong one is named with its line") {

@@ -63,6 +63,13 @@ TEST_CASE("the rotary base is found in old and new spellings") {
   CHECK(parse(config)->rope_theta == 100000);
 }
 
+TEST_CASE("NUL does not end config.json") {
+  std::string text = read_file(kTestData / "tiny-llama" / "config.json");
+  text += '\0';
+  text += "garbage";
+  CHECK(parse_hf_config(text, "c.json").error().what.find("c.json: not JSON at byte") == 0);
+}
+
 TEST_CASE("config.json that cannot be run is refused by name") {
   struct Case {
     Json change;
@@ -81,6 +88,7 @@ TEST_CASE("config.json that cannot be run is refused by name") {
       {{{"rope_scaling", {{"type", "linear"}, {"factor", 2}}}},
        Code::unsupported,
        "rope_scaling: rope_type: got \"linear\", supported: \"default\""},
+      {{{"rope_scaling", {{"factor", 2}}}}, Code::unsupported, "rope_scaling: factor: got 2"},
       {{{"rope_parameters", {{"rope_type", "llama3"}}}}, Code::unsupported, "got \"llama3\""},
       {{{"quantization_config", {{"bits", 4}}}}, Code::unsupported, "quantization_config"},
       {{{"sliding_window", 4096}}, Code::unsupported, "sliding_window: got 4096"},

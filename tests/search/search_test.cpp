@@ -212,6 +212,35 @@ TEST_CASE("a limit that cannot be met names the smallest that can", "[cpu]") {
   CHECK(!search(tiny_model(), calibration, {}, options_with(std::nullopt), {}));
 }
 
+TEST_CASE("a limit below any prompt's cost is refused before the search", "[cpu]") {
+  const auto calibration = make_samples({700}, 9);
+  const ModelSpec& spec = tiny_model().spec();
+  CHECK(check_feasible(spec, options_with(0.9), calibration));
+  CHECK(check_feasible(spec, options_with(std::nullopt), calibration));
+  const Status refused = check_feasible(spec, options_with(0.05), calibration);
+  CHECK(refused.code == Code::invalid_argument);
+  // What it names is a lower bound: no search at this limit or below succeeds.
+  const std::string words = "smallest feasible budget is at least ";
+  const size_t at = refused.what.find(words);
+  REQUIRE(at != std::string::npos);
+  const double least = std::stod(refused.what.substr(at + words.size())) / 100;
+  CHECK(check_feasible(spec, options_with(least), calibration));
+  CHECK(!check_feasible(spec, options_with(least - 2e-5), calibration));
+  CHECK(!search(tiny_model(), calibration, {}, options_with(least - 2e-5), {}));
+}
+
+TEST_CASE("a config of another model is refused by name", "[cpu]") {
+  const ModelSpec& spec = tiny_model().spec();
+  runtime::HeadConfig config = dense_config(spec);
+  CHECK(check_config_model(config, spec, "c.yaml"));
+  config.model.fingerprint = "sha256:0";
+  CHECK(check_config_model(config, spec, "c.yaml").what.find("c.yaml: made for another model") ==
+        0);
+  config = dense_config(spec);
+  config.model.layers += 1;
+  CHECK(check_config_model(config, spec, "c.yaml").code == Code::schema);
+}
+
 TEST_CASE("held-out samples are certified", "[cpu]") {
   const auto calibration = make_samples({832}, 10);
   const auto held_out = make_samples({832, 832}, 11);
