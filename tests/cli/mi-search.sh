@@ -104,6 +104,8 @@ refused 2 --model "$model"
 refused 2 "${search[@]}" --budget 50% --frobnicate
 refused 2 "${search[@]}" --budget 50% --recipe r.yaml
 refused 2 "${search[@]}" --budget 50% --objective loss
+refused 2 "${search[@]}" --budget 50% --dry-run --json
+refused 2 "${search[@]}" --min-recall 0.5 --allocate per-head
 
 # Weights that are numbers but overflow.
 cp -r "$data/tiny-llama" huge

@@ -29,22 +29,23 @@ int main(int argc, char** argv) {
                  "--text, half the ids with --tokens)")
       ->delimiter(',')
       ->check(CLI::Range(int64_t{128}, int64_t{1} << 24));
-  app.add_option("--allocate", options.allocate, "How the budget is divided")
-      ->check(CLI::IsMember({"global", "per-head"}))
-      ->capture_default_str();
+  auto* allocate = app.add_option("--allocate", options.allocate, "How the budget is divided")
+                       ->check(CLI::IsMember({"global", "per-head"}))
+                       ->capture_default_str();
   app.add_option("--objective", options.objective,
                  "What is minimised: output error, squared or plain lost attention mass")
       ->check(CLI::IsMember({"error", "square", "mass"}))
       ->capture_default_str();
-  app.add_option("--min-recall", options.min_recall,
-                 "Least cost that keeps this recall in 95% of every head's row blocks; with "
-                 "--budget, an error if that costs more")
-      ->check([](const std::string& given) {
-        double value = 0;  // CLI::Range lets nan through
-        return CLI::detail::lexical_cast(given, value) && value >= 0 && value <= 1
-                   ? std::string()
-                   : "expected a recall from 0 to 1, got " + given;
-      });
+  auto* min_recall =
+      app.add_option("--min-recall", options.min_recall,
+                     "Least cost that keeps this recall in 95% of every head's row blocks; with "
+                     "--budget, an error if that costs more")
+          ->check([](const std::string& given) {
+            double value = 0;  // CLI::Range lets nan through
+            return CLI::detail::lexical_cast(given, value) && value >= 0 && value <= 1
+                       ? std::string()
+                       : "expected a recall from 0 to 1, got " + given;
+          });
   app.add_option("--candidates", options.candidates,
                  "Candidate space (YAML; the default is calib_data/candidates.yaml)");
   app.add_option("--seed", options.seed, "Seed of the generated samples")
@@ -54,8 +55,10 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 1024));
   app.add_option("--backend", options.backend,
                  "cpu_avx512, cpu_avx2, cpu_generic or reference (default: the fastest here)");
-  app.add_flag("--dry-run", options.dry_run, "Check everything, predict time and memory, and stop");
-  app.add_flag("--json", options.json, "Print the result as JSON");
+  auto* dry_run = app.add_flag("--dry-run", options.dry_run,
+                               "Check everything, predict time and memory, and stop");
+  app.add_flag("--json", options.json, "Print the result as JSON")->excludes(dry_run);
+  min_recall->excludes(allocate);
   app.callback([&] {
     if (options.budget.empty() && !options.min_recall)
       throw CLI::RequiredError("--budget (or --min-recall)");
