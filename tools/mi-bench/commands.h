@@ -36,6 +36,8 @@ void add_needles(CLI::App& app, BenchOptions& options, std::function<int()>& run
 
 // --model, --threads, --backend, --seed and --json of every subcommand.
 void add_common(CLI::App& command, BenchOptions& options);
+// --lengths of a subcommand with its own default.
+void add_lengths(CLI::App& command, BenchOptions& options, const std::vector<int64_t>& standard);
 [[nodiscard]] Result<search::ComputeOptions> compute_options(const BenchOptions& options);
 // An opened model whose tokenizer is there.
 [[nodiscard]] Result<std::unique_ptr<search::Model>> open_with_tokenizer(

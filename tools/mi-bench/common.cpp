@@ -1,5 +1,5 @@
 #include <CLI/CLI.hpp>
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <omp.h>
 
 #include "tools/mi-bench/commands.h"
@@ -15,6 +15,18 @@ void add_common(CLI::App& command, BenchOptions& options) {
   command.add_option("--seed", options.seed, "Added to every sample's own seed")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 53));
   command.add_flag("--json", options.json, "Print JSON");
+}
+
+void add_lengths(CLI::App& command, BenchOptions& options, const std::vector<int64_t>& standard) {
+  CLI::Option* lengths =
+      command.add_option("--lengths", options.lengths, "Prompt lengths in tokens")
+          ->delimiter(',')
+          ->check(CLI::Range(int64_t{128}, int64_t{1} << 24))
+          ->default_str(fmt::format("{}", fmt::join(standard, ",")));
+  // The subcommands share their options: a default counts only for the one that was chosen.
+  command.parse_complete_callback([&options, lengths, standard] {
+    if (lengths->count() == 0) options.lengths = standard;
+  });
 }
 
 Result<search::ComputeOptions> compute_options(const BenchOptions& options) {

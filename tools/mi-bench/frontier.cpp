@@ -102,11 +102,7 @@ void add_frontier(CLI::App& app, BenchOptions& options, std::function<int()>& ru
   add_common(*command, options);
   options.limits = {"5%", "10%", "15%", "20%", "25%", "40%"};
   command->add_option("--limits", options.limits, "Budgets")->delimiter(',')->capture_default_str();
-  options.lengths = {2048, 8192};
-  command->add_option("--lengths", options.lengths, "Prompt lengths in tokens")
-      ->delimiter(',')
-      ->check(CLI::Range(int64_t{128}, int64_t{1} << 24))
-      ->capture_default_str();
+  add_lengths(*command, options, {2048, 8192});
   command->add_option("--recipe", options.recipe, "Calibration recipe");
   command->callback([&] { run = [&] { return run_frontier(options); }; });
 }

@@ -100,11 +100,7 @@ void add_needles(CLI::App& app, BenchOptions& options, std::function<int()>& run
       "teacher-forced from one prefill");
   command->add_option("config", options.config, "Head-config (YAML)")->required();
   add_common(*command, options);
-  options.lengths = {2048, 4096, 8192};
-  command->add_option("--lengths", options.lengths, "Prompt lengths in tokens")
-      ->delimiter(',')
-      ->check(CLI::Range(int64_t{128}, int64_t{1} << 24))
-      ->capture_default_str();
+  add_lengths(*command, options, {2048, 4096, 8192});
   command->add_option("--count", options.count, "Questions per length")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
