@@ -1,6 +1,7 @@
 #include "libruntime/config.h"
 
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -192,6 +193,20 @@ TEST_CASE("hostile files are one error, not a crash") {
   CHECK(error_of("a: &a [1]\nb: [*a, *a]").find("an anchor") != std::string::npos);
   CHECK(error_of(std::string(kMaxYamlBytes + 1, ' ')).find("expected at most") !=
         std::string::npos);
+}
+
+TEST_CASE("every shipped config loads, and is what its writer would write again") {
+  int configs = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(MI_SOURCE_DIR "/configs")) {
+    INFO(entry.path());
+    const auto config = load_config(entry.path());
+    REQUIRE(config);
+    const auto text = read_text_file(entry.path());
+    REQUIRE(text);
+    CHECK(dump_config(*config) == *text);
+    ++configs;
+  }
+  CHECK(configs > 0);
 }
 
 TEST_CASE("a missing or unreadable config is an io error that names it") {
