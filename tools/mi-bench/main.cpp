@@ -1,4 +1,5 @@
 // mi-bench: measurements behind the README's tables. Wiring only.
+#include <exception>
 #include <functional>
 
 #include <CLI/CLI.hpp>
@@ -6,7 +7,7 @@
 #include "tools/mi-bench/commands.h"
 #include "tools/terminal.h"
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   CLI::App app{"Measures head-configs against dense attention and the published method"};
   app.require_subcommand(1);
   mi::tools::BenchOptions options;
@@ -14,4 +15,7 @@ int main(int argc, char** argv) {
   mi::tools::add_frontier(app, options, run);
   mi::tools::add_needles(app, options, run);
   return mi::tools::run_tool(app, mi::tools::kBench, argc, argv, [&] { return run(); });
+} catch (const std::exception& error) {  // from the parser's own set-up
+  mi::tools::print_note(error.what());
+  return mi::tools::kExitFailed;
 }

@@ -1,4 +1,5 @@
 // mi-inspect: what a head-config says. Wiring only.
+#include <exception>
 #include <functional>
 
 #include <CLI/CLI.hpp>
@@ -6,7 +7,7 @@
 #include "tools/mi-inspect/commands.h"
 #include "tools/terminal.h"
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   CLI::App app{"Shows what a head-config says"};
   app.require_subcommand(1);
   mi::tools::InspectOptions options;
@@ -14,4 +15,7 @@ int main(int argc, char** argv) {
   mi::tools::add_show(app, options, run);
   mi::tools::add_heads(app, options, run);
   return mi::tools::run_tool(app, mi::tools::kInspect, argc, argv, [&] { return run(); });
+} catch (const std::exception& error) {  // from the parser's own set-up
+  mi::tools::print_note(error.what());
+  return mi::tools::kExitFailed;
 }

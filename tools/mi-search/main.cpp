@@ -1,10 +1,12 @@
 // mi-search: from a model and a budget to a head-config. Wiring only.
+#include <exception>
+
 #include <CLI/CLI.hpp>
 
 #include "tools/mi-search/search_tool.h"
 #include "tools/terminal.h"
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   using mi::tools::SearchToolOptions;
   CLI::App app{
       "Finds which sparse attention pattern, with which budget, every head of a model may run"};
@@ -65,4 +67,7 @@ int main(int argc, char** argv) {
   });
   return mi::tools::run_tool(app, mi::tools::kSearch, argc, argv,
                              [&] { return run_search(options); });
+} catch (const std::exception& error) {  // from the parser's own set-up
+  mi::tools::print_note(error.what());
+  return mi::tools::kExitFailed;
 }
