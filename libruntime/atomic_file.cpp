@@ -23,13 +23,18 @@ std::string reason(int error) {
   return std::generic_category().message(error);
 }
 
-// Removes the temporary file unless it has been renamed.
+// A file in the target's folder, to be renamed over it; removed unless that happened.
 struct Temporary {
+  fs::path folder;
   fs::path path;
   int fd = -1;
   bool keep = false;
 
-  explicit Temporary(fs::path file) : path(std::move(file)) {}
+  explicit Temporary(const fs::path& target)
+      : folder(target.has_parent_path() ? target.parent_path() : fs::path(".")) {
+    static std::atomic<unsigned> counter{0};
+    path = folder / fmt::format(".{}.tmp.{}.{}", target.filename().string(), ::getpid(), counter++);
+  }
   Temporary(const Temporary&) = delete;
   Temporary& operator=(const Temporary&) = delete;
   ~Temporary() {
@@ -63,12 +68,8 @@ Failure refuse(const fs::path& target, std::string_view step, int error) {
   return fail(Code::io, fmt::format("{}: {}: {}", target.string(), step, reason(error)));
 }
 
-// A new file in target's folder, to be renamed over it.
 Result<std::unique_ptr<Temporary>> create_beside(const fs::path& target) {
-  static std::atomic<unsigned> counter{0};
-  const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
-  auto temporary = std::make_unique<Temporary>(
-      folder / fmt::format(".{}.tmp.{}.{}", target.filename().string(), ::getpid(), counter++));
+  auto temporary = std::make_unique<Temporary>(target);
   temporary->fd = ::open(temporary->path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (temporary->fd >= 0) return temporary;
   temporary->keep = true;  // nothing to remove
@@ -84,8 +85,7 @@ Status write_beside(const fs::path& target, std::string_view content) {
   if (::rename(temporary->path.c_str(), target.c_str()) != 0)
     return refuse(target, "cannot rename", errno);
   temporary->keep = true;
-  const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
-  if (const int error = sync_folder(folder); error != 0)
+  if (const int error = sync_folder(temporary->folder); error != 0)
     return refuse(target, "cannot sync folder", error);
   return {};
 }

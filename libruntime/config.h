@@ -21,6 +21,8 @@ enum class Pattern { dense, a_shape, vertical_slash, block_sparse, stripe, strip
 // block_sparse: how a key block's mass is estimated.
 enum class BlockEstimate { pooled, antidiagonal };
 [[nodiscard]] std::string_view to_string(BlockEstimate estimate);
+// Strides of the antidiagonal estimate that divide a block: 8 or 16.
+[[nodiscard]] constexpr bool is_stride(int64_t stride) { return stride == 8 || stride == 16; }
 
 // A parameter given once for all lengths (key 0) or per calibrated prompt length.
 using PerLength = std::map<int64_t, double>;
@@ -32,7 +34,8 @@ struct HeadEntry {
   int64_t sink = 0;                                // first keys every row attends
   PerLength local;     // keys before the row block that are always attended; a_shape: the window
   PerLength density;   // threshold on the estimated mass a row block gives to a key
-  PerLength share;     // cap on cost as a share of dense; alone: the share to spend
+  PerLength share;     // cost as a share of dense: alone what to spend; beside a threshold a cap,
+                       // pooled over the layer and with what earlier layers left
   PerLength vertical;  // published counts form of vertical_slash
   PerLength slash;
   PerLength blocks;   // published counts form of block_sparse

@@ -74,9 +74,8 @@ Result<Plan> Plan::make(const HeadConfig& config, const PlanShape& shape,
         const double estimate =
             head_plan.estimator->flops(call) +
             (head_plan.resolved.spend_share ? head_plan.estimator->rows_flops(call) : 0);
-        head_plan.tile_cap = std::max<int64_t>(
-            0, static_cast<int64_t>(*head_plan.resolved.share * dense -
-                                    estimate / tile_flops(shape.head_dim) + 1e-6 * dense));
+        head_plan.tile_cap =
+            (*head_plan.resolved.share + 1e-6) * dense - estimate / tile_flops(shape.head_dim);
       }
       beyond += head_plan.resolved.beyond_range ? 1 : 0;
       heads.push_back(std::move(head_plan));
@@ -103,7 +102,7 @@ void Plan::size_workspace() {
       evidence = std::max(evidence, head.estimator->evidence_floats(call));
       scratch = std::max(scratch, head.estimator->scratch_floats(call));
       wide = std::max(wide, head.estimator->probability_dim(call));
-      any_cap = any_cap || head.tile_cap >= 0;
+      any_cap = any_cap || head.tile_cap;
     }
   }
   const auto blocks = static_cast<size_t>(call.row_blocks());
@@ -166,7 +165,7 @@ struct Plan::Wave {
 
 Status Plan::run(int layer, TensorView<const float, 3> q, TensorView<const float, 3> k,
                  TensorView<const float, 3> v, TensorView<float, 3> o, TensorView<float, 2> lse,
-                 void* workspace, std::span<HeadStats> stats) const {
+                 void* workspace, std::span<HeadStats> stats, Unspent& unspent) const {
   MI_CHECK(check_views(layer, q, k, v, o));
   if (!stats.empty() && stats.size() != static_cast<size_t>(shape_.heads))
     return fail(Code::invalid_argument,
@@ -208,21 +207,21 @@ Status Plan::run(int layer, TensorView<const float, 3> q, TensorView<const float
     if (!stats.empty()) wave.stats = stats.subspan(first, size);
     wave.head_memory = static_cast<std::byte*>(workspace);
     wave.thread_memory = wave.head_memory + static_cast<size_t>(wave_heads_) * head_bytes_;
-    run_wave(wave);
+    run_wave(wave, unspent);
   }
   return {};
 }
 
 // Thresholds for a second pass over the estimates. A head without a threshold takes the one that
-// spends its share. The heads with a threshold pool their shares: if together they are over, all
-// their thresholds rise by one factor, in steps of an eighth of an octave, until they fit. A cap
-// per head would bind in half of the heads of any new prompt, and dropping a key that holds most
-// of a row's mass costs far more than the tile it saves (SmolLM2 at 15 %: layers 3-10 lost 70 % of
-// their attention and KL rose by half); so thresholds rise fourfold at most. The second pass over
-// the estimates is paid for in keys.
+// spends its share. The heads with a threshold pool their shares, and what earlier layers left of
+// theirs: if together they are over, all their thresholds rise by one factor, in steps of an eighth
+// of an octave, until they fit. A cap per head would bind in half of the heads of any new prompt,
+// and dropping a key that holds most of a row's mass costs far more than the tile it saves (SmolLM2
+// at 15 %: layers 3-10 lost 70 % of their attention and KL rose by half); so thresholds rise
+// fourfold at most. The second pass over the estimates is paid for in keys.
 template <class Bins, class Tiles>
 void Plan::apply_caps(const Wave& wave, int64_t blocks, const Bins& bins_of, const Tiles& tiles_of,
-                      std::span<float> lambda, std::span<bool> again) const {
+                      std::span<float> lambda, std::span<bool> again, Unspent& unspent) const {
   const auto bins = [&](size_t i) {
     return std::span<const uint32_t>(bins_of(static_cast<int64_t>(i)),
                                      static_cast<size_t>(blocks) * kHistogramBins);
@@ -230,24 +229,27 @@ void Plan::apply_caps(const Wave& wave, int64_t blocks, const Bins& bins_of, con
   const CallShape call{shape_.n_q, shape_.n_kv, shape_.head_dim};
   size_t pooled = 0;
   std::array<size_t, kMaxWave> pool{};
-  int64_t total = 0;
-  int64_t affordable = 0;
+  double affordable = unspent.tiles;
   double second_pass = 0;
+  int64_t total = 0;
   for (size_t i = 0; i < wave.plans.size(); ++i) {
     const HeadPlan& plan = wave.plans[i];
     again[i] = plan.resolved.spend_share;
-    if (plan.tile_cap < 0) continue;
+    if (!plan.tile_cap) continue;
     if (plan.resolved.spend_share) {
-      lambda[i] = lambda_for_tiles(bins(i), plan.tile_cap);
+      lambda[i] = lambda_for_tiles(bins(i), static_cast<int64_t>(std::max(0.0, *plan.tile_cap)));
       continue;
     }
     pool[pooled++] = i;
-    affordable += plan.tile_cap;
+    affordable += *plan.tile_cap;
     second_pass += plan.estimator->rows_flops(call) / tile_flops(shape_.head_dim);
     for (int64_t m = 0; m < blocks; ++m) total += tiles_of(static_cast<int64_t>(i))[m];
   }
-  if (total <= affordable) return;
-  affordable -= static_cast<int64_t>(std::ceil(second_pass));
+  if (static_cast<double>(total) <= affordable) {
+    unspent.tiles = affordable - static_cast<double>(total);
+    return;
+  }
+  affordable -= second_pass;
   const auto lowest = [&](size_t i, int shift) {
     return std::min(bin_of(lambda[i]) + shift, kHistogramBins - 1);
   };
@@ -261,7 +263,7 @@ void Plan::apply_caps(const Wave& wave, int64_t blocks, const Bins& bins_of, con
   int high = kMostSteps;
   while (low < high) {
     const int middle = (low + high) / 2;
-    if (cost(middle) <= affordable) {
+    if (static_cast<double>(cost(middle)) <= affordable) {
       high = middle;
     } else {
       low = middle + 1;
@@ -271,9 +273,10 @@ void Plan::apply_caps(const Wave& wave, int64_t blocks, const Bins& bins_of, con
     again[pool[n]] = true;
     lambda[pool[n]] = lambda_of_bin(lowest(pool[n], low));
   }
+  unspent.tiles = affordable - static_cast<double>(cost(low));
 }
 
-void Plan::run_wave(const Wave& wave) const {
+void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
   const auto count = static_cast<int64_t>(wave.heads.size());
   const CallShape call{shape_.n_q, shape_.n_kv, shape_.head_dim};
   const int64_t blocks = call.row_blocks();
@@ -322,7 +325,7 @@ void Plan::run_wave(const Wave& wave) const {
         if (!plan.resolved.params.counts)
           selected = fill_tile(row, keys, lambda[at], selected, selection);
         tiles_of(i)[m] = tiles_for(selected);
-        if (plan.tile_cap >= 0) count_bins(row, keys, bins_of(i) + m * kHistogramBins);
+        if (plan.tile_cap) count_bins(row, keys, bins_of(i) + m * kHistogramBins);
       }
     };
 
@@ -339,7 +342,7 @@ void Plan::run_wave(const Wave& wave) const {
       if (!is_dense(unit / groups)) estimate_group(unit);
 
 #pragma omp single
-    apply_caps(wave, blocks, bins_of, tiles_of, lambda, again);
+    apply_caps(wave, blocks, bins_of, tiles_of, lambda, again, unspent);
 #pragma omp for schedule(dynamic)
     for (int64_t unit = 0; unit < count * groups; ++unit)
       if (again[static_cast<size_t>(unit / groups)]) estimate_group(unit);

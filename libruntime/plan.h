@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -35,6 +36,12 @@ struct HeadStats {
   bool capped = false;  // the config's share bound this prompt
 };
 
+// What the layers run so far left of their share caps, in tiles; negative when they spent more. One
+// per forward pass, 0 at its start, handed to every layer in turn.
+struct Unspent {
+  double tiles = 0;
+};
+
 class Plan {
  public:
   // threads 0: as many as OpenMP gives. Errors: unsupported shape, a config of another model.
@@ -48,17 +55,18 @@ class Plan {
   [[nodiscard]] int layers() const { return static_cast<int>(layers_.size()); }
 
   // q, o [heads, n_q, head_dim]; k, v [kv_heads, n_kv, head_dim]; any strides with a contiguous
-  // innermost dimension. lse [heads, n_q] and stats [heads] may be empty.
+  // innermost dimension. lse [heads, n_q] and stats [heads] may be empty. The layer may spend its
+  // own share caps and what `unspent` holds.
   [[nodiscard]] Status run(int layer, TensorView<const float, 3> q, TensorView<const float, 3> k,
                            TensorView<const float, 3> v, TensorView<float, 3> o,
-                           TensorView<float, 2> lse, void* workspace,
-                           std::span<HeadStats> stats) const;
+                           TensorView<float, 2> lse, void* workspace, std::span<HeadStats> stats,
+                           Unspent& unspent) const;
 
  private:
   struct HeadPlan {
     ResolvedHead resolved;
     std::unique_ptr<const Estimator> estimator;
-    int64_t tile_cap = -1;  // -1: none
+    std::optional<double> tile_cap;  // tiles that the share leaves after the estimate
   };
   struct Wave;
 
@@ -66,10 +74,10 @@ class Plan {
                      const TensorView<const float, 3>& k, const TensorView<const float, 3>& v,
                      const TensorView<float, 3>& o) const;
   void size_workspace();
-  void run_wave(const Wave& wave) const;
+  void run_wave(const Wave& wave, Unspent& unspent) const;
   template <class Bins, class Tiles>
   void apply_caps(const Wave& wave, int64_t blocks, const Bins& bins_of, const Tiles& tiles_of,
-                  std::span<float> lambda, std::span<bool> again) const;
+                  std::span<float> lambda, std::span<bool> again, Unspent& unspent) const;
 
   PlanShape shape_;
   const kernels::Backend* backend_ = nullptr;

@@ -43,7 +43,7 @@ Result<ResolvedHead> resolve_head(const HeadEntry& entry, const HeadConfig::Kern
                       outside(entry.slash, length) || outside(entry.blocks, length);
 
   if (entry.pattern == Pattern::block_sparse && entry.estimate == BlockEstimate::antidiagonal &&
-      entry.stride != 8 && entry.stride != 16)
+      !is_stride(entry.stride))
     return fail(Code::invalid_argument, "block_sparse: antidiagonal stride is " +
                                             std::to_string(entry.stride) + ", expected 8 or 16");
   if (!entry.vertical.empty() || !entry.slash.empty()) {

@@ -64,6 +64,12 @@ void print_note(std::string_view text) noexcept {
   std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
+int give_up(std::string_view tool, std::string_view what) noexcept {
+  for (const std::string_view part : {tool, std::string_view(": "), what, std::string_view("\n")})
+    print_note(part);
+  return kExitFailed;
+}
+
 int run_tool(CLI::App& app, std::string_view tool, int argc, char** argv,
              const std::function<int()>& run) try {
   // A model file that another program shortens while its pages are mapped.

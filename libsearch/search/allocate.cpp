@@ -19,13 +19,31 @@ struct HullPoint {
   size_t candidate = 0;
 };
 
+// How a walk prices candidates: the mean of the samples' costs, or one sample's alone. An optimal
+// weighting puts weight on samples that reach the limit only, and mostly one of them does.
+constexpr size_t kMean = SIZE_MAX;
+
+double priced(const Choice& choice, size_t sample) {
+  if (sample != kMean) return choice.cost[sample];
+  double sum = 0;
+  for (const double cost : choice.cost) sum += cost;
+  return sum / static_cast<double>(choice.cost.size());
+}
+
+std::vector<size_t> weightings(const AllocationProblem& problem, size_t length) {
+  std::vector<size_t> all = {kMean};
+  if (problem.samples(length) > 1)
+    for (size_t s = 0; s < problem.samples(length); ++s) all.push_back(s);
+  return all;
+}
+
 // Lower convex hull: costs rise, losses fall, slopes flatten.
 std::vector<HullPoint> lower_hull(std::span<const Choice> choices,
-                                  std::span<const size_t> candidates) {
+                                  std::span<const size_t> candidates, size_t weighting) {
   std::vector<HullPoint> points;
   HullPoint cheapest{kInfinity, 0, 0};
   for (size_t c : candidates) {
-    const HullPoint point{choices[c].cost, choices[c].loss, c};
+    const HullPoint point{priced(choices[c], weighting), choices[c].loss, c};
     if (point.cost < cheapest.cost) cheapest = point;
     // An estimate on top of nearly all keys costs more than dense attention, which loses nothing.
     if (point.cost <= 1) points.push_back(point);
@@ -58,6 +76,7 @@ struct Segment {
 
 // Hulls of all heads at one length, with their segments merged by falling slope.
 struct Walk {
+  std::span<const std::vector<Choice>> choices;  // [head][candidate]
   std::vector<std::vector<HullPoint>> hulls;
   std::vector<Segment> segments;
 
@@ -75,37 +94,72 @@ struct Walk {
   }
 };
 
-struct WalkEnd {
-  std::vector<size_t> point;  // [head] hull point reached
-  double cost = 0;            // sums over heads
+// A place on a walk. Costs are sums over heads.
+struct Position {
+  std::vector<size_t> point;         // [head] hull point
+  std::vector<double> sample_costs;  // [sample]
+  double cost = 0;                   // as the walk prices it
   double loss = 0;
-  double bound = 0;          // loss with a fraction of the next segment: no assignment is below
-  double slope = kInfinity;  // of the first segment that did not fit
+
+  explicit Position(const Walk& walk)
+      : point(walk.hulls.size(), 0), sample_costs(walk.choices[0][0].cost.size(), 0) {
+    for (size_t h = 0; h < walk.hulls.size(); ++h) {
+      const HullPoint& start = walk.hulls[h][0];
+      cost += start.cost;
+      loss += start.loss;
+      const auto& costs = walk.choices[h][start.candidate].cost;
+      for (size_t s = 0; s < costs.size(); ++s) sample_costs[s] += costs[s];
+    }
+  }
+  [[nodiscard]] double dearest() const {
+    return *std::max_element(sample_costs.begin(), sample_costs.end());
+  }
+  // Takes one step, unless that would cost a sample more than `limit`.
+  bool step(const Walk& walk, const Segment& segment, double limit) {
+    const HullPoint& from = walk.hulls[segment.head][segment.to - 1];
+    const HullPoint& to = walk.hulls[segment.head][segment.to];
+    const auto& before = walk.choices[segment.head][from.candidate].cost;
+    const auto& after = walk.choices[segment.head][to.candidate].cost;
+    for (size_t s = 0; s < before.size(); ++s)
+      if (sample_costs[s] + after[s] - before[s] > limit * (1 + kRounding)) return false;
+    for (size_t s = 0; s < before.size(); ++s) sample_costs[s] += after[s] - before[s];
+    cost += to.cost - from.cost;
+    loss += to.loss - from.loss;
+    point[segment.head] = segment.to;
+    return true;
+  }
+};
+
+struct WalkEnd {
+  Position position;
+  double slope = 0;  // of the first segment that did not fit
 };
 
 WalkEnd walk_to(const Walk& walk, double limit) {
-  WalkEnd end;
-  end.point.assign(walk.hulls.size(), 0);
-  for (const auto& hull : walk.hulls) {
-    end.cost += hull[0].cost;
-    end.loss += hull[0].loss;
-  }
-  end.bound = end.loss;
+  WalkEnd end{Position(walk), 0};
+  for (const Segment& segment : walk.segments)
+    if (!end.position.step(walk, segment, limit)) {
+      end.slope = segment.slope;
+      break;
+    }
+  return end;
+}
+
+// Loss that no assignment is below: the walk by its own price alone, with a fraction of the segment
+// that does not fit. Whatever keeps the limit on every sample keeps it on any weighting of them.
+double lower_bound(const Walk& walk, double limit) {
+  const Position start(walk);
+  double cost = start.cost;
+  double loss = start.loss;
   for (const Segment& segment : walk.segments) {
     const HullPoint& from = walk.hulls[segment.head][segment.to - 1];
     const HullPoint& to = walk.hulls[segment.head][segment.to];
-    end.slope = segment.slope;
-    if (end.cost + to.cost - from.cost > limit * (1 + kRounding)) {
-      end.bound = end.loss - std::max(0.0, limit - end.cost) * segment.slope;
-      return end;
-    }
-    end.cost += to.cost - from.cost;
-    end.loss += to.loss - from.loss;
-    end.point[segment.head] = segment.to;
+    if (cost + to.cost - from.cost > limit * (1 + kRounding))
+      return loss - std::max(0.0, limit - cost) * segment.slope;
+    cost += to.cost - from.cost;
+    loss += to.loss - from.loss;
   }
-  end.slope = 0;
-  end.bound = end.loss;
-  return end;
+  return loss;
 }
 
 std::vector<std::vector<size_t>> group_by_family(const AllocationProblem& problem) {
@@ -117,19 +171,15 @@ std::vector<std::vector<size_t>> group_by_family(const AllocationProblem& proble
   return members;
 }
 
-Walk free_walk(const AllocationProblem& problem, size_t length) {
+Walk free_walk(const AllocationProblem& problem, size_t length, size_t weighting) {
   std::vector<size_t> all(problem.families.size());
   std::iota(all.begin(), all.end(), size_t{0});
   Walk walk;
-  for (const auto& head : problem.choices[length]) walk.hulls.push_back(lower_hull(head, all));
+  walk.choices = problem.choices[length];
+  for (const auto& head : problem.choices[length])
+    walk.hulls.push_back(lower_hull(head, all, weighting));
   walk.merge();
   return walk;
-}
-
-double least_cost(const Walk& walk) {
-  double cost = 0;
-  for (const auto& hull : walk.hulls) cost += hull[0].cost;
-  return cost / static_cast<double>(walk.hulls.size());
 }
 
 Failure infeasible(double limit, double smallest) {
@@ -138,18 +188,6 @@ Failure infeasible(double limit, double smallest) {
       fmt::format("budget: {:.4g}% is below the cheapest assignment of these candidates; the "
                   "smallest feasible budget is {}%",
                   100 * limit, percent_enough(smallest)));
-}
-
-Allocation to_allocation(const std::vector<Walk>& walks, const std::vector<WalkEnd>& ends) {
-  Allocation allocation;
-  for (size_t t = 0; t < walks.size(); ++t) {
-    auto& chosen = allocation.chosen.emplace_back();
-    for (size_t h = 0; h < ends[t].point.size(); ++h)
-      chosen.push_back(walks[t].hulls[h][ends[t].point[h]].candidate);
-    allocation.cost.push_back(ends[t].cost / static_cast<double>(ends[t].point.size()));
-    allocation.loss += ends[t].loss / static_cast<double>(walks.size());
-  }
-  return allocation;
 }
 
 // Each head's family when every length stops at the slope that its free walk has at `share`.
@@ -167,10 +205,9 @@ std::vector<size_t> families_at(const AllocationProblem& problem,
       double total = 0;
       for (size_t t = 0; t < problem.lengths(); ++t) {
         double least = kInfinity;
-        const double price = std::isinf(slope[t]) ? 1e12 : slope[t];
         for (size_t c : members[f]) {
           const Choice& choice = problem.choices[t][h][c];
-          least = std::min(least, choice.loss + price * choice.cost);
+          least = std::min(least, choice.loss + slope[t] * priced(choice, kMean));
         }
         total += least;
       }
@@ -184,18 +221,35 @@ std::vector<size_t> families_at(const AllocationProblem& problem,
   return chosen;
 }
 
-std::vector<Walk> walks_of_families(const AllocationProblem& problem,
-                                    const std::vector<std::vector<size_t>>& members,
-                                    const std::vector<size_t>& families) {
-  std::vector<Walk> walks;
-  for (size_t t = 0; t < problem.lengths(); ++t) {
-    Walk& walk = walks.emplace_back();
-    for (size_t h = 0; h < problem.heads(); ++h)
-      walk.hulls.push_back(lower_hull(problem.choices[t][h], members[families[h]]));
-    walk.merge();
-  }
-  return walks;
+Walk walk_of_families(const AllocationProblem& problem, size_t length, size_t weighting,
+                      const std::vector<std::vector<size_t>>& members,
+                      const std::vector<size_t>& families) {
+  Walk walk;
+  walk.choices = problem.choices[length];
+  for (size_t h = 0; h < problem.heads(); ++h)
+    walk.hulls.push_back(
+        lower_hull(problem.choices[length][h], members[families[h]], weighting));
+  walk.merge();
+  return walk;
 }
+
+// The best end of several walks at one length.
+struct LengthResult {
+  std::vector<size_t> chosen;  // empty: no walk starts within the limit
+  double loss = kInfinity;
+  double least_cost = kInfinity;  // of the walks' starts, sum over heads
+
+  void consider(const Walk& walk, double limit) {
+    least_cost = std::min(least_cost, Position(walk).dearest());
+    if (!within(Position(walk).dearest(), limit)) return;
+    const WalkEnd end = walk_to(walk, limit);
+    if (end.position.loss >= loss) return;
+    loss = end.position.loss;
+    chosen.clear();
+    for (size_t h = 0; h < walk.hulls.size(); ++h)
+      chosen.push_back(walk.hulls[h][end.position.point[h]].candidate);
+  }
+};
 
 }  // namespace
 
@@ -207,49 +261,72 @@ std::string percent_enough(double cost) {
   return fmt::format("{:g}", std::ceil(cost * (1 - kRounding) * 1e5) / 1e3);
 }
 
+double dearest_cost(const AllocationProblem& problem, size_t length,
+                    std::span<const size_t> chosen) {
+  std::vector<double> sums(problem.samples(length), 0);
+  for (size_t h = 0; h < chosen.size(); ++h) {
+    const auto& cost = problem.choices[length][h][chosen[h]].cost;
+    for (size_t s = 0; s < sums.size(); ++s) sums[s] += cost[s];
+  }
+  return *std::max_element(sums.begin(), sums.end()) / static_cast<double>(chosen.size());
+}
+
 Result<Allocation> allocate_global(const AllocationProblem& problem, double limit) {
   const auto heads = static_cast<double>(problem.heads());
-  std::vector<Walk> free_walks;
+  const auto lengths = static_cast<double>(problem.lengths());
+  std::vector<Walk> mean_walks;
   double bound = 0;
-  double smallest = 0;
-  for (size_t t = 0; t < problem.lengths(); ++t) {
-    free_walks.push_back(free_walk(problem, t));
-    smallest = std::max(smallest, least_cost(free_walks.back()));
-    bound +=
-        walk_to(free_walks.back(), limit * heads).bound / static_cast<double>(problem.lengths());
-  }
-  if (!within(smallest, limit)) return infeasible(limit, smallest);
-
-  // One length: the free walk is the answer. Several lengths share each head's family: try the
-  // families that fit a fixed series of shares, so that the best of them never gets worse as the
-  // limit rises.
   Allocation best;
   best.loss = kInfinity;
   double cheapest = kInfinity;
-  const auto consider = [&](const std::vector<Walk>& walks) {
-    std::vector<WalkEnd> ends;
-    double dearest = 0;
-    for (const Walk& walk : walks) dearest = std::max(dearest, least_cost(walk));
-    cheapest = std::min(cheapest, dearest);
-    if (!within(dearest, limit)) return;
-    for (const Walk& walk : walks) ends.push_back(walk_to(walk, limit * heads));
-    Allocation allocation = to_allocation(walks, ends);
-    if (allocation.loss < best.loss) best = std::move(allocation);
+  const auto consider = [&](std::span<const LengthResult> results) {
+    double loss = 0;
+    double least_cost = 0;
+    for (const LengthResult& result : results) {
+      loss += result.loss / lengths;
+      least_cost = std::max(least_cost, result.least_cost / heads);
+    }
+    cheapest = std::min(cheapest, least_cost);
+    if (loss >= best.loss) return;
+    best.loss = loss;
+    best.chosen.clear();
+    for (const LengthResult& result : results) best.chosen.push_back(result.chosen);
   };
+  std::vector<LengthResult> free_results(problem.lengths());
+  for (size_t t = 0; t < problem.lengths(); ++t) {
+    double length_bound = 0;
+    for (const size_t weighting : weightings(problem, t)) {
+      Walk walk = free_walk(problem, t, weighting);
+      length_bound = std::max(length_bound, lower_bound(walk, limit * heads));
+      free_results[t].consider(walk, limit * heads);
+      if (weighting == kMean) mean_walks.push_back(std::move(walk));
+    }
+    bound += length_bound / lengths;
+  }
+  // One length: the free walks are the answer. Several lengths share each head's family: try the
+  // families that fit a fixed series of shares, so that the best of them never gets worse as the
+  // limit rises.
   if (problem.lengths() == 1) {
-    consider(free_walks);
+    consider(free_results);
   } else {
     const auto members = group_by_family(problem);
     std::vector<size_t> previous;
     for (double step = 0; step <= 64; ++step) {
       const double share = std::pow(0.005, 1 - step / 64);  // 0.5 % to 100 %, 8.6 % apart
-      auto families = families_at(problem, free_walks, members, share);
+      auto families = families_at(problem, mean_walks, members, share);
       if (families == previous) continue;
-      consider(walks_of_families(problem, members, families));
+      std::vector<LengthResult> results(problem.lengths());
+      for (size_t t = 0; t < problem.lengths(); ++t)
+        for (const size_t weighting : weightings(problem, t))
+          results[t].consider(walk_of_families(problem, t, weighting, members, families),
+                              limit * heads);
+      consider(results);
       previous = std::move(families);
     }
   }
   if (std::isinf(best.loss)) return infeasible(limit, cheapest);
+  for (size_t t = 0; t < problem.lengths(); ++t)
+    best.cost.push_back(dearest_cost(problem, t, best.chosen[t]));
   best.gap = std::max(0.0, best.loss - bound);
   return best;
 }
@@ -262,7 +339,6 @@ template <class Value>
 Allocation pick_each_head(const AllocationProblem& problem, Value value) {
   Allocation allocation;
   allocation.chosen.resize(problem.lengths());
-  allocation.cost.assign(problem.lengths(), 0);
   const auto members = group_by_family(problem);
   const auto lengths = static_cast<double>(problem.lengths());
   for (size_t h = 0; h < problem.heads(); ++h) {
@@ -293,10 +369,11 @@ Allocation pick_each_head(const AllocationProblem& problem, Value value) {
     for (size_t t = 0; t < problem.lengths(); ++t) {
       const Choice& choice = problem.choices[t][h][best[t]];
       allocation.chosen[t].push_back(best[t]);
-      allocation.cost[t] += choice.cost / static_cast<double>(problem.heads());
       allocation.loss += choice.loss / lengths;
     }
   }
+  for (size_t t = 0; t < problem.lengths(); ++t)
+    allocation.cost.push_back(dearest_cost(problem, t, allocation.chosen[t]));
   return allocation;
 }
 
@@ -304,7 +381,7 @@ Allocation pick_each_head(const AllocationProblem& problem, Value value) {
 
 Result<Allocation> allocate_per_head(const AllocationProblem& problem, double limit) {
   Allocation allocation = pick_each_head(problem, [&](const Choice& choice) {
-    return within(choice.cost, limit) ? choice.loss : kInfinity;
+    return within(choice.dearest(), limit) ? choice.loss : kInfinity;
   });
   if (!allocation.chosen.empty()) return allocation;
   // The smallest limit every head can meet with one family at all lengths.
@@ -316,7 +393,7 @@ Result<Allocation> allocate_per_head(const AllocationProblem& problem, double li
       double dearest = 0;
       for (size_t t = 0; t < problem.lengths(); ++t) {
         double least = kInfinity;
-        for (size_t c : family) least = std::min(least, problem.choices[t][h][c].cost);
+        for (size_t c : family) least = std::min(least, problem.choices[t][h][c].dearest());
         dearest = std::max(dearest, least);
       }
       head = std::min(head, dearest);
@@ -328,26 +405,20 @@ Result<Allocation> allocate_per_head(const AllocationProblem& problem, double li
 
 Allocation allocate_min_recall(const AllocationProblem& problem, double min_recall) {
   return pick_each_head(problem, [&](const Choice& choice) {
-    return choice.recall_p05 >= min_recall ? choice.cost : kInfinity;
+    return choice.recall_p05 >= min_recall ? priced(choice, kMean) : kInfinity;
   });
 }
 
 std::vector<ParetoPoint> pareto_curve(const AllocationProblem& problem, size_t length) {
-  const Walk walk = free_walk(problem, length);
-  const auto heads = static_cast<double>(walk.hulls.size());
-  double cost = 0;
-  double loss = 0;
-  for (const auto& hull : walk.hulls) {
-    cost += hull[0].cost;
-    loss += hull[0].loss;
-  }
-  std::vector<ParetoPoint> curve = {{cost / heads, loss}};
+  const Walk walk = free_walk(problem, length, kMean);
+  const auto heads = static_cast<double>(problem.heads());
+  Position position(walk);
+  std::vector<ParetoPoint> curve = {{position.dearest() / heads, position.loss}};
   for (const Segment& segment : walk.segments) {
-    const HullPoint& from = walk.hulls[segment.head][segment.to - 1];
-    const HullPoint& to = walk.hulls[segment.head][segment.to];
-    cost += to.cost - from.cost;
-    loss += to.loss - from.loss;
-    curve.push_back({cost / heads, loss});
+    position.step(walk, segment, kInfinity);
+    const ParetoPoint point{position.dearest() / heads, position.loss};
+    while (!curve.empty() && point.cost <= curve.back().cost) curve.pop_back();
+    curve.push_back(point);
   }
   return curve;
 }

@@ -1,8 +1,10 @@
-// One candidate per head under a limit on cost: a multiple-choice knapsack, solved by a walk along
-// the merged lower convex hulls of the heads' (cost, loss) points. The walk is the whole Pareto
-// curve; its distance from the optimum is at most one segment per length.
+// One candidate per head under a limit on cost: a multiple-choice knapsack, solved by walks along
+// the merged lower convex hulls of the heads' (cost, loss) points. A walk is a whole Pareto curve.
+// Every sample must keep the limit by itself, so a walk prices a candidate by one weighting of the
+// samples' costs and stops at the first step that any sample cannot afford.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -15,9 +17,10 @@ namespace mi::search {
 
 // A candidate as an allocation sees it, at one prompt length.
 struct Choice {
-  double cost = 0;  // share of dense
+  std::vector<double> cost;  // [samples of the length] share of dense
   double loss = 0;
   double recall_p05 = 1;
+  [[nodiscard]] double dearest() const { return *std::max_element(cost.begin(), cost.end()); }
 };
 
 // choices[length][head][candidate]; families[candidate] groups candidates: a head takes candidates
@@ -27,11 +30,16 @@ struct AllocationProblem {
   std::vector<size_t> families;  // [candidate]
   [[nodiscard]] size_t lengths() const { return choices.size(); }
   [[nodiscard]] size_t heads() const { return choices.empty() ? 0 : choices[0].size(); }
+  [[nodiscard]] size_t samples(size_t length) const { return choices[length][0][0].cost.size(); }
 };
+
+// Cost of one candidate per head at a length: mean over heads, of the sample that pays most.
+[[nodiscard]] double dearest_cost(const AllocationProblem& problem, size_t length,
+                                  std::span<const size_t> chosen);
 
 struct Allocation {
   std::vector<std::vector<size_t>> chosen;  // [length][head] candidate
-  std::vector<double> cost;                 // [length] mean over heads
+  std::vector<double> cost;                 // [length] dearest_cost
   double loss = 0;                          // sum over heads, mean over lengths
   double gap = 0;                           // loss minus a lower bound on the optimum
 };
@@ -46,15 +54,16 @@ struct ParetoPoint {
 // A cost in percent with three decimals, rounded up: given as a budget, it is enough.
 [[nodiscard]] std::string percent_enough(double cost);
 
-// Least loss with mean cost over heads at most `limit` at every length. Errors: a limit below the
+// Least loss with mean cost over heads at most `limit` on every sample. Errors: a limit below the
 // cheapest assignment, naming the smallest feasible one.
 [[nodiscard]] Result<Allocation> allocate_global(const AllocationProblem& problem, double limit);
-// Every head by itself within the limit, as in the published method.
+// Every head by itself within the limit on every sample, as in the published method.
 [[nodiscard]] Result<Allocation> allocate_per_head(const AllocationProblem& problem, double limit);
-// Least cost with recall_p05 >= min_recall in every head at every length.
+// Least cost, mean over samples, with recall_p05 >= min_recall in every head at every length.
 [[nodiscard]] Allocation allocate_min_recall(const AllocationProblem& problem, double min_recall);
 
-// The Pareto curve of one length from one walk, costs rising.
+// The Pareto curve of one length from the walk that weights its samples alike. Costs are the
+// dearest sample's and rise.
 [[nodiscard]] std::vector<ParetoPoint> pareto_curve(const AllocationProblem& problem,
                                                     size_t length);
 

@@ -74,9 +74,9 @@ Family read_family(const YamlNode& node, YamlErrors& errors) {
         kEstimates[runtime::read_word(map.need("estimate"), {"pooled", "antidiagonal"}, errors)];
     if (family.params.estimate == BlockEstimate::antidiagonal) {
       const int64_t stride = map.integer("stride", {8, 16});
-      if (stride != 8 && stride != 16)
+      if (!runtime::is_stride(stride))
         errors.report(node, fmt::format("stride {}", stride), "8 or 16");
-      family.params.stride = stride == 8 ? 8 : 16;
+      family.params.stride = static_cast<int>(stride);
     } else if (const YamlNode* key = map.find_key("stride")) {
       errors.report(*key, "a stride", "none for pooled");
     }

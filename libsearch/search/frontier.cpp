@@ -54,15 +54,14 @@ std::optional<Allocation> allocate_published(const AllocationProblem& problem,
   for (size_t factor = 0; factor < factors; ++factor) {
     Allocation allocation;
     auto& chosen = allocation.chosen.emplace_back();
-    double cost = 0;
     for (const auto& head : problem.choices[0]) {
       size_t winner = factor;
       for (size_t f = 1; f < families; ++f)
         if (head[f * factors + factor].loss < head[winner].loss) winner = f * factors + factor;
       chosen.push_back(winner);
-      cost += head[winner].cost / static_cast<double>(problem.heads());
       allocation.loss += head[winner].loss;
     }
+    const double cost = dearest_cost(problem, 0, chosen);
     allocation.cost = {cost};
     if (cost <= limit && (!best || cost > best->cost[0])) best = allocation;
   }
@@ -72,15 +71,13 @@ std::optional<Allocation> allocate_published(const AllocationProblem& problem,
 std::optional<Allocation> allocate_single(const AllocationProblem& problem, double limit) {
   std::optional<Allocation> best;
   for (size_t c = 0; c + 1 < problem.families.size(); ++c) {
-    double cost = 0;
+    const std::vector<size_t> chosen(problem.heads(), c);
+    const double cost = dearest_cost(problem, 0, chosen);
     double loss = 0;
-    for (const auto& head : problem.choices[0]) {
-      cost += head[c].cost / static_cast<double>(problem.heads());
-      loss += head[c].loss;
-    }
+    for (const auto& head : problem.choices[0]) loss += head[c].loss;
     if (cost > limit || (best && loss >= best->loss)) continue;
     best.emplace();
-    best->chosen = {std::vector<size_t>(problem.heads(), c)};
+    best->chosen = {chosen};
     best->cost = {cost};
     best->loss = loss;
   }

@@ -58,8 +58,9 @@ Result<PlannedAttention> PlannedAttention::make(const runtime::HeadConfig& confi
 }
 
 Status PlannedAttention::run(const LayerQkv& layer, TensorView<float, 3> o) {
+  if (layer.layer == 0) unspent_ = {};
   return plan_.run(layer.layer, layer.q, layer.k, layer.v, o, lse_.view(), workspace_.data(),
-                   stats_);
+                   stats_, unspent_);
 }
 
 }  // namespace mi::search

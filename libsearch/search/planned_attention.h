@@ -19,6 +19,7 @@ class PlannedAttention {
  public:
   [[nodiscard]] static Result<PlannedAttention> make(const runtime::HeadConfig& config,
                                                      int64_t tokens, const ComputeOptions& options);
+  // Layers in turn: layer 0 begins a forward pass.
   [[nodiscard]] Status run(const LayerQkv& layer, TensorView<float, 3> o);
   [[nodiscard]] TensorView<const float, 2> lse() const { return lse_.view(); }  // of the last run
   [[nodiscard]] const std::vector<runtime::HeadStats>& stats() const { return stats_; }
@@ -33,6 +34,7 @@ class PlannedAttention {
   AlignedBuffer<char> workspace_;
   Tensor<float, 2> lse_;
   std::vector<runtime::HeadStats> stats_;
+  runtime::Unspent unspent_;
 };
 
 // The config that runs every head of the model dense.

@@ -142,10 +142,10 @@ AllocationProblem make_problem(const ScoreTable& table, const CandidateSpace& sp
       size_t at = 0;
       for (const auto& layer : sample.layers) {
         for (const auto& head : layer) {
-          if (at == heads.size()) heads.emplace_back(head.size(), Choice{0, 0, 1});
+          if (at == heads.size()) heads.emplace_back(head.size());
           auto& choices = heads[at++];
           for (size_t c = 0; c < head.size(); ++c) {
-            choices[c].cost = std::max(choices[c].cost, head[c].share);
+            choices[c].cost.push_back(head[c].share);
             choices[c].loss += weight * loss_of(head[c], objective);
             choices[c].recall_p05 = std::min(choices[c].recall_p05, head[c].recall_p05);
           }

@@ -47,7 +47,7 @@ struct ComputeOptions {
 // Lengths of the samples, rising.
 [[nodiscard]] std::vector<int64_t> lengths_of(const ScoreTable& table);
 
-// Per length: the mean loss and the largest cost over that length's samples. Output errors count
+// Per length: the mean loss over that length's samples, and each one's cost. Output errors count
 // relative to their sample's average candidate.
 [[nodiscard]] AllocationProblem make_problem(const ScoreTable& table, const CandidateSpace& space,
                                              Objective objective);

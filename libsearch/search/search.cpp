@@ -38,11 +38,14 @@ std::vector<runtime::SampleNote> notes_of(std::span<const Sample> samples) {
   return notes;
 }
 
-// Mean of `field` over all samples of one head's chosen candidates.
+using Shares = std::vector<std::vector<double>>;  // [layer][head]
+
+// Scores of the candidates that an allocation chose.
 struct ChosenScores {
   const ScoreTable& table;
   const Allocation& allocation;
   std::vector<int64_t> lengths;
+  size_t dense = 0;  // the dense candidate
 
   [[nodiscard]] const CandidateScore& at(const SampleScores& sample, size_t layer,
                                          size_t head) const {
@@ -50,6 +53,36 @@ struct ChosenScores {
         std::lower_bound(lengths.begin(), lengths.end(), sample.length) - lengths.begin());
     const size_t heads = sample.layers[layer].size();
     return sample.layers[layer][head][allocation.chosen[t][layer * heads + head]];
+  }
+
+  // Share caps at a length. Layers pass on what they do not spend, so the caps of the first layers
+  // together are what the dearest sample spends there, and those of all layers what it spends in
+  // all. A cap for each head's own dearest sample would waste 7 % of SmolLM2's limit at 8192
+  // tokens. Within a layer the caps are pooled; each head's part follows its dearest sample.
+  [[nodiscard]] Shares caps(size_t t) const {
+    Shares shares;
+    std::vector<double> spent(table.samples.size(), 0);  // by each sample's layers so far
+    double granted = 0;
+    for (size_t layer = 0; layer < table.samples.front().layers.size(); ++layer) {
+      const size_t heads = table.samples.front().layers[layer].size();
+      auto& share = shares.emplace_back(heads, 0);
+      for (size_t s = 0; s < table.samples.size(); ++s) {
+        if (table.samples[s].length != lengths[t]) continue;
+        for (size_t head = 0; head < heads; ++head) {
+          const size_t candidate = allocation.chosen[t][layer * heads + head];
+          if (candidate == dense) continue;
+          const double cost = at(table.samples[s], layer, head).share;
+          spent[s] += cost;
+          share[head] = std::max(share[head], cost);
+        }
+      }
+      const double most = *std::max_element(spent.begin(), spent.end());
+      double sum = 0;
+      for (const double cost : share) sum += cost;
+      for (double& cost : share) cost *= (most - granted) / std::max(sum, 1e-30);
+      granted = most;
+    }
+    return shares;
   }
 };
 
@@ -171,7 +204,8 @@ Result<Allocation> allocate(const AllocationProblem& problem, const SearchOption
 
 runtime::HeadConfig to_config(const ModelSpec& spec, const ScoreTable& table,
                               const Allocation& allocation, const SearchOptions& options) {
-  const ChosenScores scores{table, allocation, lengths_of(table)};
+  const ChosenScores scores{table, allocation, lengths_of(table),
+                            options.space.candidates() - 1};
   runtime::HeadConfig config;
   config.model = config_model(spec);
   config.producer = {.tool = "mi-search " MI_VERSION,
@@ -187,6 +221,8 @@ runtime::HeadConfig to_config(const ModelSpec& spec, const ScoreTable& table,
   for (size_t t = 0; t < scores.lengths.size(); ++t)
     config.limit.achieved[scores.lengths[t]] = decimals(allocation.cost[t], 6);
   config.kernel.last = options.compute.last;
+  std::vector<Shares> shares;
+  for (size_t t = 0; t < scores.lengths.size(); ++t) shares.push_back(scores.caps(t));
 
   for (int layer = 0; layer < spec.layers; ++layer) {
     auto& heads = config.layers.emplace_back();
@@ -197,19 +233,16 @@ runtime::HeadConfig to_config(const ModelSpec& spec, const ScoreTable& table,
       const size_t family = candidate_id(options.space, allocation.chosen[0][flat]).family;
       runtime::HeadEntry& entry = heads.emplace_back();
       double recall = 0;
-      std::map<int64_t, double> share;
-      for (const SampleScores& sample : table.samples) {
-        const CandidateScore& score = scores.at(sample, l, h);
-        recall += score.recall / static_cast<double>(table.samples.size());
-        share[sample.length] = std::max(share[sample.length], score.share);
-      }
+      for (const SampleScores& sample : table.samples)
+        recall += scores.at(sample, l, h).recall / static_cast<double>(table.samples.size());
       if (family < options.space.families.size()) {
         const Family& chosen = options.space.families[family];
         entry = chosen.entry();
-        for (size_t t = 0; t < scores.lengths.size(); ++t)
+        for (size_t t = 0; t < scores.lengths.size(); ++t) {
           chosen.set_values(entry, candidate_id(options.space, allocation.chosen[t][flat]).index,
                             scores.lengths[t]);
-        for (const auto& [length, largest] : share) entry.share[length] = cap(largest);
+          entry.share[scores.lengths[t]] = cap(shares[t][l][h]);
+        }
       }
       entry.recall = decimals(recall, 4);
     }

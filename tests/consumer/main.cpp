@@ -69,11 +69,12 @@ int main(int argc, char** argv) {
   std::vector<float> o(q.size());
   mi::AlignedBuffer<char> workspace(plan->workspace_bytes());
   std::vector<mi::runtime::HeadStats> stats(static_cast<size_t>(heads));
+  mi::runtime::Unspent unspent;
   for (int layer = 0; layer < plan->layers(); ++layer) {
     const mi::Status status =
         plan->run(layer, {q.data(), {heads, kTokens, dim}}, {k.data(), {kv_heads, kTokens, dim}},
                   {v.data(), {kv_heads, kTokens, dim}}, {o.data(), {heads, kTokens, dim}}, {},
-                  workspace.data(), stats);
+                  workspace.data(), stats, unspent);
     if (!status) return give_up(status);
     double share = 0;
     for (const auto& head : stats) share += head.share / heads;

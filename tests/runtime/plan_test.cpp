@@ -138,8 +138,9 @@ Run run_plan(const HeadConfig& config, const Case& c, const Tensors& t, const Ba
   REQUIRE(plan);
   AlignedBuffer<char> workspace(plan->workspace_bytes());
   Run run(c);
+  Unspent unspent;
   const Status status = plan->run(layer, t.q.view(), t.k.view(), t.v.view(), run.o.view(),
-                                  run.lse.view(), workspace.data(), run.stats);
+                                  run.lse.view(), workspace.data(), run.stats, unspent);
   INFO(status.what);
   REQUIRE(status);
   return run;
@@ -444,8 +445,9 @@ TEST_CASE("strided views give the bits of contiguous ones", "[cpu]") {
     REQUIRE(plan);
     AlignedBuffer<char> workspace(plan->workspace_bytes());
     std::vector<HeadStats> stats(static_cast<size_t>(c.heads));
-    REQUIRE(
-        plan->run(0, q.second, k.second, v.second, o.second, lse_view, workspace.data(), stats));
+    Unspent unspent;
+    REQUIRE(plan->run(0, q.second, k.second, v.second, o.second, lse_view, workspace.data(), stats,
+                      unspent));
     for (int64_t h = 0; h < c.heads; ++h) {
       INFO("head " << h);
       int64_t different = 0;
@@ -575,6 +577,50 @@ TEST_CASE("the heads of a layer pool their share caps", "[cpu]") {
   });
 }
 
+TEST_CASE("what a layer leaves of its share caps goes to the next", "[cpu]") {
+  const Case c{640, 640, 2, 1, 32};
+  const Tensors t(c, 59);
+  std::vector<HeadEntry> open(2);
+  for (HeadEntry& entry : open) {
+    entry.pattern = Pattern::stripe;
+    entry.density[0] = 0.08;
+  }
+  const Backend& backend = **kernels::choose_backend();
+  const Run want = run_plan(config_of(c, {open}, 0), c, t, backend);
+  const auto layers_with = [&](double first, double second) {
+    auto layers = std::vector(2, open);
+    for (size_t h = 0; h < 2; ++h) {
+      layers[0][h].share[0] = want.stats[h].share + first;
+      layers[1][h].share[0] = want.stats[h].share + second;
+    }
+    return config_of(c, layers, 0);
+  };
+  const auto run = [&](const HeadConfig& config) {
+    const auto plan = Plan::make(config, shape_of(c), backend, 2);
+    REQUIRE(plan);
+    AlignedBuffer<char> workspace(plan->workspace_bytes());
+    Unspent unspent;
+    std::vector<Run> runs;
+    for (int layer = 0; layer < 2; ++layer) {
+      Run& one = runs.emplace_back(c);
+      REQUIRE(plan->run(layer, t.q.view(), t.k.view(), t.v.view(), one.o.view(), one.lse.view(),
+                        workspace.data(), one.stats, unspent));
+    }
+    return runs;
+  };
+  // The second layer alone would be capped; what the first leaves is just enough.
+  const auto carried = run(layers_with(0.05, -0.05));
+  for (size_t h = 0; h < 2; ++h) {
+    CHECK(!carried[1].stats[h].capped);
+    CHECK(carried[1].stats[h].tiles == want.stats[h].tiles);
+  }
+  const auto alone = run(layers_with(0, -0.05));
+  CHECK(alone[1].stats[0].capped);
+  // A first layer out of its means, with thresholds at most fourfold, takes from the second.
+  const auto owing = run(layers_with(1e-4 - want.stats[0].share, 0));
+  CHECK(owing[1].stats[0].capped);
+}
+
 TEST_CASE("a cap that does not bind changes nothing and is not reported", "[cpu]") {
   const Case c{300, 300, 10, 1, 32};
   const Tensors t(c, 61);
@@ -644,7 +690,9 @@ TEST_CASE("chunks of a prompt give the rows of the whole", "[cpu]") {
         q.data += begin * q.stride[1];
         q.extent[1] = c.n_q;
         k.extent[1] = v.extent[1] = c.n_kv;
-        REQUIRE(plan->run(0, q, k, v, run.o.view(), run.lse.view(), workspace.data(), run.stats));
+        Unspent unspent;
+        REQUIRE(plan->run(0, q, k, v, run.o.view(), run.lse.view(), workspace.data(), run.stats,
+                          unspent));
         for (int64_t h = 0; h < 2; ++h) {
           INFO("chunk " << chunk << " begin " << begin << " head " << h);
           CHECK(std::memcmp(run.o.view()[h].data, want.o.view()[h][begin].data,
@@ -706,7 +754,9 @@ TEST_CASE("lse and stats may be left out", "[cpu]") {
   REQUIRE(plan);
   AlignedBuffer<char> workspace(plan->workspace_bytes());
   Run run(c);
-  REQUIRE(plan->run(0, t.q.view(), t.k.view(), t.v.view(), run.o.view(), {}, workspace.data(), {}));
+  Unspent unspent;
+  REQUIRE(plan->run(0, t.q.view(), t.k.view(), t.v.view(), run.o.view(), {}, workspace.data(), {},
+                    unspent));
   CHECK(std::memcmp(want.o.data(), run.o.data(), static_cast<size_t>(want.o.view().size()) * 4) ==
         0);
 }
@@ -786,8 +836,9 @@ TEST_CASE("a run refuses wrong views and leaves the output alone", "[cpu]") {
                 run.lse.view(), 0,          workspace.data(), 4};
     change(views);
     std::vector<HeadStats> stats(views.stats);
+    Unspent unspent;
     const Status status = plan->run(views.layer, views.q, views.k, views.v, views.o, views.lse,
-                                    views.workspace, stats);
+                                    views.workspace, stats, unspent);
     INFO(word << ": " << status.what);
     CHECK(status.code == Code::invalid_argument);
     CHECK(status.what.find(word) != std::string::npos);
@@ -836,8 +887,9 @@ TEST_CASE("a run allocates nothing", "[cpu]") {
       AlignedBuffer<char> workspace(plan->workspace_bytes());
       Run run(c);
       const auto once = [&] {
+        Unspent unspent;
         return plan->run(0, t.q.view(), t.k.view(), t.v.view(), run.o.view(), run.lse.view(),
-                         workspace.data(), run.stats);
+                         workspace.data(), run.stats, unspent);
       };
       REQUIRE(once());  // OpenMP starts its threads
       allocations = 0;

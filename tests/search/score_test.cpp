@@ -481,8 +481,9 @@ Measured run_candidate(const Layer& layer, const runtime::HeadEntry& entry, int6
   Tensor<float, 3> o({s.heads, s.tokens, s.head_dim});
   Measured measured{Tensor<float, 2>({s.heads, s.tokens}),
                     std::vector<runtime::HeadStats>(static_cast<size_t>(s.heads))};
+  runtime::Unspent unspent;
   REQUIRE(plan->run(0, layer.q.view(), layer.k.view(), layer.v.view(), o.view(),
-                    measured.lse.view(), workspace.data(), measured.stats));
+                    measured.lse.view(), workspace.data(), measured.stats, unspent));
   return measured;
 }
 

@@ -16,6 +16,5 @@ int main(int argc, char** argv) try {
   mi::tools::add_heads(app, options, run);
   return mi::tools::run_tool(app, mi::tools::kInspect, argc, argv, [&] { return run(); });
 } catch (const std::exception& error) {  // from the parser's own set-up
-  mi::tools::print_note(error.what());
-  return mi::tools::kExitFailed;
+  return mi::tools::give_up(mi::tools::kInspect, error.what());
 }

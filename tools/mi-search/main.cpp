@@ -68,6 +68,5 @@ int main(int argc, char** argv) try {
   return mi::tools::run_tool(app, mi::tools::kSearch, argc, argv,
                              [&] { return run_search(options); });
 } catch (const std::exception& error) {  // from the parser's own set-up
-  mi::tools::print_note(error.what());
-  return mi::tools::kExitFailed;
+  return mi::tools::give_up(mi::tools::kSearch, error.what());
 }
