@@ -6,12 +6,10 @@
 #include "libruntime/patterns/patterns.h"
 
 namespace mi::runtime {
-namespace {
 
-constexpr float kForced = std::numeric_limits<float>::infinity();
-
-void force(const EstimatorParams& params, const kernels::AttentionHead& head, int64_t block,
-           float* e) {
+void force_keys(const EstimatorParams& params, const kernels::AttentionHead& head, int64_t block,
+                float* e) {
+  constexpr float kForced = std::numeric_limits<float>::infinity();
   const int64_t end = head.keys_end(block);
   if (params.pattern == Pattern::dense ||
       head.first_row(block) + head.rows(block) > head.n_q - params.last) {
@@ -24,13 +22,11 @@ void force(const EstimatorParams& params, const kernels::AttentionHead& head, in
   std::fill(e + std::max<int64_t>(0, first - params.local), e + end, kForced);
 }
 
-}  // namespace
-
 void Estimator::rows(const kernels::AttentionHead& head, const kernels::Backend& backend,
                      const EstimatorMemory& memory, int64_t begin, int64_t end, float* e,
                      int64_t e_stride) const {
   estimate(head, backend, memory, begin, end, e, e_stride);
-  for (int64_t m = begin; m < end; ++m) force(params_, head, m, e + (m - begin) * e_stride);
+  for (int64_t m = begin; m < end; ++m) force_keys(params_, head, m, e + (m - begin) * e_stride);
 }
 
 std::unique_ptr<const Estimator> make_estimator(const EstimatorParams& params) {
@@ -49,6 +45,16 @@ std::unique_ptr<const Estimator> make_estimator(const EstimatorParams& params) {
       return patterns::make_stripe_vertical_slash(params);
   }
   return nullptr;
+}
+
+std::vector<EstimatorParams> sources_of(const EstimatorParams& params) {
+  EstimatorParams source = params;
+  source.sink = source.local = source.last = 0;
+  if (params.pattern != Pattern::stripe_vertical_slash) return {source};
+  source.pattern = Pattern::stripe;
+  std::vector<EstimatorParams> sources(2, source);
+  sources[1].pattern = Pattern::vertical_slash;
+  return sources;
 }
 
 void mean_queries(const kernels::AttentionHead& head, int64_t begin, int64_t end, float* out) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "kernels/backend.h"
 #include "libruntime/config.h"
@@ -71,6 +72,14 @@ class Estimator {
 
 // Throws std::bad_alloc only.
 [[nodiscard]] std::unique_ptr<const Estimator> make_estimator(const EstimatorParams& params);
+
+// A pattern's estimate is the largest of its sources', with its own keys forced. Patterns that
+// differ in sink, local and last only have equal sources: the search makes each estimate once.
+[[nodiscard]] std::vector<EstimatorParams> sources_of(const EstimatorParams& params);
+// Sets e [keys_end(block)] to +inf where the pattern always attends: every key of the dense last
+// rows, and the sinks, the local window and the block's own keys of the others.
+void force_keys(const EstimatorParams& params, const kernels::AttentionHead& head, int64_t block,
+                float* e);
 
 // Mean query of row blocks [begin, end): out [end - begin, head_dim].
 void mean_queries(const kernels::AttentionHead& head, int64_t begin, int64_t end, float* out);

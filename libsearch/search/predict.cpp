@@ -28,7 +28,8 @@ double peak_bytes(const ModelSpec& spec, const CandidateSpace& space, int64_t to
   const double width = static_cast<double>(spec.heads) * spec.head_dim;
   const double kv_width = static_cast<double>(spec.kv_heads) * spec.head_dim;
   const double activations = n * (2.0 * spec.hidden + 2 * width + 2 * kv_width) * 4;
-  const double per_thread = n * (64.0 * 4 * 3 + 64.0 * static_cast<double>(space.families.size()));
+  // Per family 64 rows of levels, and at most as many of estimates.
+  const double per_thread = n * 64 * (4.0 * 2 + 5 * static_cast<double>(space.families.size()));
   const double evidence =
       n * spec.heads * (2.0 * static_cast<double>(space.families.size()) + spec.head_dim) * 4;
   const double layer =

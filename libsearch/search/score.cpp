@@ -98,7 +98,8 @@ struct LayerScorer::HeadSums {
 };
 
 struct LayerScorer::ThreadMemory {
-  AlignedBuffer<float> estimates;  // [64, tokens]
+  AlignedBuffer<float> estimates;  // [sources, 64, tokens]
+  AlignedBuffer<float> estimate;   // [tokens] of one family and row block
   AlignedBuffer<float> scratch;    // of estimators
   AlignedBuffer<char> kernel_scratch;
   AlignedBuffer<uint8_t> level;  // [families, 64, tokens]
@@ -112,9 +113,11 @@ struct LayerScorer::ThreadMemory {
 };
 
 struct LayerScorer::Data {
-  std::vector<std::unique_ptr<const runtime::Estimator>> estimators;
+  std::vector<std::unique_ptr<const runtime::Estimator>> estimators;  // [families]
+  std::vector<std::unique_ptr<const runtime::Estimator>> sources;     // all that differ
+  std::vector<std::vector<size_t>> sources_of;                        // [families]
   std::vector<LevelTable> tables;
-  std::vector<size_t> evidence_at;  // offset of each family in a head's evidence
+  std::vector<size_t> evidence_at;  // offset of each source in a head's evidence
   size_t evidence_floats = 0;
   AlignedBuffer<float> evidence;  // [heads, evidence_floats]
   std::vector<ThreadMemory> threads;
@@ -133,11 +136,19 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
   for (const Family& family : space.families) {
     runtime::EstimatorParams params = family.params;
     params.last = shape.last;
-    const auto& estimator = data_->estimators.emplace_back(runtime::make_estimator(params));
-    scratch = std::max(scratch, estimator->scratch_floats(call));
-    wide = std::max(wide, estimator->probability_dim(call));
-    data_->evidence_at.push_back(data_->evidence_floats);
-    data_->evidence_floats += (estimator->evidence_floats(call) + 15) / 16 * 16;
+    data_->estimators.push_back(runtime::make_estimator(params));
+    auto& own = data_->sources_of.emplace_back();
+    for (const runtime::EstimatorParams& source : runtime::sources_of(params)) {
+      size_t s = 0;
+      while (s < data_->sources.size() && !(data_->sources[s]->params() == source)) ++s;
+      own.push_back(s);
+      if (s < data_->sources.size()) continue;
+      const auto& estimator = data_->sources.emplace_back(runtime::make_estimator(source));
+      scratch = std::max(scratch, estimator->scratch_floats(call));
+      wide = std::max(wide, estimator->probability_dim(call));
+      data_->evidence_at.push_back(data_->evidence_floats);
+      data_->evidence_floats += (estimator->evidence_floats(call) + 15) / 16 * 16;
+    }
     std::vector<float> thresholds;
     for (size_t c = 0; c < family.values.size(); ++c) thresholds.push_back(family.lambda(c));
     data_->tables.emplace_back(std::move(thresholds));
@@ -149,7 +160,8 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
   const auto tokens = static_cast<size_t>(shape.tokens);
   data_->threads.resize(static_cast<size_t>(shape.threads));
   for (ThreadMemory& memory : data_->threads) {
-    memory.estimates.resize(group * tokens);
+    memory.estimates.resize(data_->sources.size() * group * tokens);
+    memory.estimate.resize(tokens);
     memory.scratch.resize(scratch);
     memory.kernel_scratch.resize(std::max(backend.scratch_bytes(shape.head_dim, shape.tokens),
                                           backend.scratch_bytes(wide, kRowBlock)));
@@ -169,7 +181,7 @@ std::vector<std::vector<CandidateScore>> LayerScorer::score(const LayerAttention
   const int group = shape_.heads / shape_.kv_heads;
   const runtime::CallShape call{shape_.tokens, shape_.tokens, shape_.head_dim};
   const int64_t blocks = call.row_blocks();
-  const auto families = static_cast<int>(space_.families.size());
+  const auto sources = static_cast<int>(data_->sources.size());
   std::vector<std::vector<float>> grams;
   grams.reserve(static_cast<size_t>(shape_.heads));
   for (int h = 0; h < shape_.heads; ++h) grams.push_back(gram_of(layer, h, shape_.head_dim));
@@ -183,13 +195,13 @@ std::vector<std::vector<CandidateScore>> LayerScorer::score(const LayerAttention
   {
     ThreadMemory& memory = data_->threads[static_cast<size_t>(omp_get_thread_num())];
 #pragma omp for schedule(dynamic)
-    for (int unit = 0; unit < shape_.heads * families; ++unit) {
-      const auto f = static_cast<size_t>(unit % families);
-      const int h = unit / families;
-      data_->estimators[f]->prepare(
+    for (int unit = 0; unit < shape_.heads * sources; ++unit) {
+      const auto s = static_cast<size_t>(unit % sources);
+      const int h = unit / sources;
+      data_->sources[s]->prepare(
           head_view(layer, h, group), backend_,
           {data_->evidence.data() + static_cast<size_t>(h) * data_->evidence_floats +
-               data_->evidence_at[f],
+               data_->evidence_at[s],
            memory.scratch.data(), memory.kernel_scratch.data()});
     }
     // Late groups see the most keys: longest first.
@@ -222,25 +234,34 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
   const int64_t blocks = head.row_blocks();
   const int64_t stride = error_stride(blocks);
   const size_t families = space_.families.size();
-  const auto level_row = [&](size_t f, int64_t m) {
-    return memory.level.data() +
-           (static_cast<int64_t>(f) * std::min(blocks, kEstimateGroup) + m - begin) * tokens;
+  const auto row_of = [&](size_t f, int64_t m) {  // of a family's levels, a source's estimates
+    return (static_cast<int64_t>(f) * std::min(blocks, kEstimateGroup) + m - begin) * tokens;
   };
-  for (size_t f = 0; f < families; ++f) {
-    data_->estimators[f]->rows(
+  const auto level_row = [&](size_t f, int64_t m) { return memory.level.data() + row_of(f, m); };
+  for (size_t s = 0; s < data_->sources.size(); ++s)
+    data_->sources[s]->rows(
         head, backend_,
         {data_->evidence.data() + static_cast<size_t>(head_idx) * data_->evidence_floats +
-             data_->evidence_at[f],
+             data_->evidence_at[s],
          memory.scratch.data(), memory.kernel_scratch.data()},
-        begin, end, memory.estimates.data(), tokens);
+        begin, end, memory.estimates.data() + row_of(s, begin), tokens);
+  float* e = memory.estimate.data();
+  for (size_t f = 0; f < families; ++f) {
     const LevelTable& table = data_->tables[f];
+    const auto& sources = data_->sources_of[f];
     for (int64_t m = begin; m < end; ++m) {
-      const float* e = memory.estimates.data() + (m - begin) * tokens;
+      const int64_t keys = head.keys_end(m);
+      const float* first = memory.estimates.data() + row_of(sources.front(), m);
+      std::copy(first, first + keys, e);
+      for (size_t i = 1; i < sources.size(); ++i) {
+        const float* other = memory.estimates.data() + row_of(sources[i], m);
+        for (int64_t j = 0; j < keys; ++j) e[j] = std::max(e[j], other[j]);
+      }
+      runtime::force_keys(data_->estimators[f]->params(), head, m, e);
       uint8_t* level = level_row(f, m);
-      for (int64_t j = 0; j < head.keys_end(m); ++j)
-        level[j] = static_cast<uint8_t>(table.level(e[j]));
+      for (int64_t j = 0; j < keys; ++j) level[j] = static_cast<uint8_t>(table.level(e[j]));
       if (!space_.families[f].params.counts)
-        fill_tiles(e, head.keys_end(m), table.levels(), level, memory.order);
+        fill_tiles(e, keys, table.levels(), level, memory.order);
     }
   }
 
