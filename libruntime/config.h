@@ -22,7 +22,9 @@ enum class Pattern { dense, a_shape, vertical_slash, block_sparse, stripe, strip
 enum class BlockEstimate { pooled, antidiagonal };
 [[nodiscard]] std::string_view to_string(BlockEstimate estimate);
 // Strides of the antidiagonal estimate that divide a block: 8 or 16.
-[[nodiscard]] constexpr bool is_stride(int64_t stride) { return stride == 8 || stride == 16; }
+[[nodiscard]] constexpr bool is_stride(int64_t stride) {
+  return stride == 8 || stride == 16;
+}
 
 // A parameter given once for all lengths (key 0) or per calibrated prompt length.
 using PerLength = std::map<int64_t, double>;

@@ -107,8 +107,7 @@ class HeadReader {
     }
     head.estimate = BlockEstimate::antidiagonal;
     head.stride = static_cast<int>(map_.integer("stride", {8, 16}));
-    if (stride && !is_stride(head.stride))
-      errors_.report(*stride, describe(*stride), "8 or 16");
+    if (stride && !is_stride(head.stride)) errors_.report(*stride, describe(*stride), "8 or 16");
   }
 
   // A number for all lengths, or one per calibrated length.

@@ -227,8 +227,7 @@ Walk walk_of_families(const AllocationProblem& problem, size_t length, size_t we
   Walk walk;
   walk.choices = problem.choices[length];
   for (size_t h = 0; h < problem.heads(); ++h)
-    walk.hulls.push_back(
-        lower_hull(problem.choices[length][h], members[families[h]], weighting));
+    walk.hulls.push_back(lower_hull(problem.choices[length][h], members[families[h]], weighting));
   walk.merge();
   return walk;
 }

@@ -204,8 +204,7 @@ Result<Allocation> allocate(const AllocationProblem& problem, const SearchOption
 
 runtime::HeadConfig to_config(const ModelSpec& spec, const ScoreTable& table,
                               const Allocation& allocation, const SearchOptions& options) {
-  const ChosenScores scores{table, allocation, lengths_of(table),
-                            options.space.candidates() - 1};
+  const ChosenScores scores{table, allocation, lengths_of(table), options.space.candidates() - 1};
   runtime::HeadConfig config;
   config.model = config_model(spec);
   config.producer = {.tool = "mi-search " MI_VERSION,

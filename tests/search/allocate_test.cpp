@@ -127,8 +127,8 @@ TEST_CASE("a limit holds for samples, not for each head's dearest sample", "[cpu
   // candidate within a limit that the sum of the heads' dearest samples breaks.
   AllocationProblem problem;
   problem.families = {0, 0};
-  problem.choices = {{{{{0.1, 0.1}, 1, 0}, {{0.3, 0.1}, 0, 1}},
-                      {{{0.1, 0.1}, 1, 0}, {{0.1, 0.3}, 0, 1}}}};
+  problem.choices = {
+      {{{{0.1, 0.1}, 1, 0}, {{0.3, 0.1}, 0, 1}}, {{{0.1, 0.1}, 1, 0}, {{0.1, 0.3}, 0, 1}}}};
   const auto allocation = allocate_global(problem, 0.2);
   REQUIRE(allocation);
   CHECK(allocation->loss == Approx(0).margin(1e-12));
