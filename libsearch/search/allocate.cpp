@@ -12,6 +12,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kRounding = 1e-12;  // of sums of costs
+constexpr int kRounds = 8;
 
 struct HullPoint {
   double cost = 0;
@@ -19,31 +20,27 @@ struct HullPoint {
   size_t candidate = 0;
 };
 
-// How a walk prices candidates: the mean of the samples' costs, or one sample's alone. An optimal
-// weighting puts weight on samples that reach the limit only, and mostly one of them does.
-constexpr size_t kMean = SIZE_MAX;
+// How a walk prices candidates: the samples' costs weighted, weights adding up to 1.
+using Weights = std::vector<double>;
 
-double priced(const Choice& choice, size_t sample) {
-  if (sample != kMean) return choice.cost[sample];
+double priced(const Choice& choice, const Weights& weights) {
   double sum = 0;
-  for (const double cost : choice.cost) sum += cost;
-  return sum / static_cast<double>(choice.cost.size());
+  for (size_t s = 0; s < weights.size(); ++s) sum += weights[s] * choice.cost[s];
+  return sum;
 }
 
-std::vector<size_t> weightings(const AllocationProblem& problem, size_t length) {
-  std::vector<size_t> all = {kMean};
-  if (problem.samples(length) > 1)
-    for (size_t s = 0; s < problem.samples(length); ++s) all.push_back(s);
-  return all;
+Weights mean_of_samples(const AllocationProblem& problem, size_t length) {
+  const size_t samples = problem.samples(length);
+  return Weights(samples, 1 / static_cast<double>(samples));
 }
 
 // Lower convex hull: costs rise, losses fall, slopes flatten.
 std::vector<HullPoint> lower_hull(std::span<const Choice> choices,
-                                  std::span<const size_t> candidates, size_t weighting) {
+                                  std::span<const size_t> candidates, const Weights& weights) {
   std::vector<HullPoint> points;
   HullPoint cheapest{kInfinity, 0, 0};
   for (size_t c : candidates) {
-    const HullPoint point{priced(choices[c], weighting), choices[c].loss, c};
+    const HullPoint point{priced(choices[c], weights), choices[c].loss, c};
     if (point.cost < cheapest.cost) cheapest = point;
     // An estimate on top of nearly all keys costs more than dense attention, which loses nothing.
     if (point.cost <= 1) points.push_back(point);
@@ -171,15 +168,34 @@ std::vector<std::vector<size_t>> group_by_family(const AllocationProblem& proble
   return members;
 }
 
-Walk free_walk(const AllocationProblem& problem, size_t length, size_t weighting) {
-  std::vector<size_t> all(problem.families.size());
-  std::iota(all.begin(), all.end(), size_t{0});
+// members[head]: the candidates that the head may take.
+Walk make_walk(const AllocationProblem& problem, size_t length,
+               std::span<const std::span<const size_t>> members, const Weights& weights) {
   Walk walk;
   walk.choices = problem.choices[length];
-  for (const auto& head : problem.choices[length])
-    walk.hulls.push_back(lower_hull(head, all, weighting));
+  for (size_t h = 0; h < problem.heads(); ++h)
+    walk.hulls.push_back(lower_hull(problem.choices[length][h], members[h], weights));
   walk.merge();
   return walk;
+}
+
+// Walks whose weights move towards the samples that reach the limit, as the multipliers of an
+// optimal solution do: each round gives the sample that ends dearest at `limit` one more vote.
+// SmolLM2 at 15 % of 8192 tokens: loss 0.0281, against 0.0315 with the mean and single samples.
+template <class Visit>
+void weighted_walks(const AllocationProblem& problem, size_t length,
+                    std::span<const std::span<const size_t>> members, double limit, Visit visit) {
+  const size_t samples = problem.samples(length);
+  Weights votes(samples, 1);
+  for (int round = 0; round < (samples == 1 ? 1 : kRounds); ++round) {
+    Weights weights = votes;
+    const double all = std::accumulate(votes.begin(), votes.end(), 0.0);
+    for (double& weight : weights) weight /= all;
+    const Walk walk = make_walk(problem, length, members, weights);
+    visit(walk);
+    const auto costs = walk_to(walk, limit).position.sample_costs;
+    votes[static_cast<size_t>(std::max_element(costs.begin(), costs.end()) - costs.begin())] += 1;
+  }
 }
 
 Failure infeasible(double limit, double smallest) {
@@ -207,7 +223,7 @@ std::vector<size_t> families_at(const AllocationProblem& problem,
         double least = kInfinity;
         for (size_t c : members[f]) {
           const Choice& choice = problem.choices[t][h][c];
-          least = std::min(least, choice.loss + slope[t] * priced(choice, kMean));
+          least = std::min(least, choice.loss + slope[t] * choice.mean());
         }
         total += least;
       }
@@ -219,17 +235,6 @@ std::vector<size_t> families_at(const AllocationProblem& problem,
     chosen.push_back(family);
   }
   return chosen;
-}
-
-Walk walk_of_families(const AllocationProblem& problem, size_t length, size_t weighting,
-                      const std::vector<std::vector<size_t>>& members,
-                      const std::vector<size_t>& families) {
-  Walk walk;
-  walk.choices = problem.choices[length];
-  for (size_t h = 0; h < problem.heads(); ++h)
-    walk.hulls.push_back(lower_hull(problem.choices[length][h], members[families[h]], weighting));
-  walk.merge();
-  return walk;
 }
 
 // The best end of several walks at one length.
@@ -273,55 +278,48 @@ double dearest_cost(const AllocationProblem& problem, size_t length,
 Result<Allocation> allocate_global(const AllocationProblem& problem, double limit) {
   const auto heads = static_cast<double>(problem.heads());
   const auto lengths = static_cast<double>(problem.lengths());
+  std::vector<size_t> all(problem.families.size());
+  std::iota(all.begin(), all.end(), size_t{0});
+  const std::vector<std::span<const size_t>> free(problem.heads(), all);
   std::vector<Walk> mean_walks;
   double bound = 0;
+  for (size_t t = 0; t < problem.lengths(); ++t) {
+    double length_bound = 0;
+    weighted_walks(problem, t, free, limit * heads, [&](const Walk& walk) {
+      length_bound = std::max(length_bound, lower_bound(walk, limit * heads));
+    });
+    bound += length_bound / lengths;
+    mean_walks.push_back(make_walk(problem, t, free, mean_of_samples(problem, t)));
+  }
+
+  // Families (one for all lengths) and weights are those that fit a fixed series of shares, so that
+  // the best of them never gets worse as the limit rises.
   Allocation best;
   best.loss = kInfinity;
   double cheapest = kInfinity;
-  const auto consider = [&](std::span<const LengthResult> results) {
+  const auto members = group_by_family(problem);
+  for (double step = 0; step <= 64; ++step) {
+    const double share = std::pow(0.005, 1 - step / 64);  // 0.5 % to 100 %, 8.6 % apart
+    auto allowed = free;
+    if (problem.lengths() > 1) {
+      const auto families = families_at(problem, mean_walks, members, share);
+      for (size_t h = 0; h < problem.heads(); ++h) allowed[h] = members[families[h]];
+    }
     double loss = 0;
     double least_cost = 0;
-    for (const LengthResult& result : results) {
+    std::vector<std::vector<size_t>> chosen;
+    for (size_t t = 0; t < problem.lengths(); ++t) {
+      LengthResult result;
+      weighted_walks(problem, t, allowed, share * heads,
+                     [&](const Walk& walk) { result.consider(walk, limit * heads); });
       loss += result.loss / lengths;
       least_cost = std::max(least_cost, result.least_cost / heads);
+      chosen.push_back(std::move(result.chosen));
     }
     cheapest = std::min(cheapest, least_cost);
-    if (loss >= best.loss) return;
+    if (loss >= best.loss) continue;
     best.loss = loss;
-    best.chosen.clear();
-    for (const LengthResult& result : results) best.chosen.push_back(result.chosen);
-  };
-  std::vector<LengthResult> free_results(problem.lengths());
-  for (size_t t = 0; t < problem.lengths(); ++t) {
-    double length_bound = 0;
-    for (const size_t weighting : weightings(problem, t)) {
-      Walk walk = free_walk(problem, t, weighting);
-      length_bound = std::max(length_bound, lower_bound(walk, limit * heads));
-      free_results[t].consider(walk, limit * heads);
-      if (weighting == kMean) mean_walks.push_back(std::move(walk));
-    }
-    bound += length_bound / lengths;
-  }
-  // One length: the free walks are the answer. Several lengths share each head's family: try the
-  // families that fit a fixed series of shares, so that the best of them never gets worse as the
-  // limit rises.
-  if (problem.lengths() == 1) {
-    consider(free_results);
-  } else {
-    const auto members = group_by_family(problem);
-    std::vector<size_t> previous;
-    for (double step = 0; step <= 64; ++step) {
-      const double share = std::pow(0.005, 1 - step / 64);  // 0.5 % to 100 %, 8.6 % apart
-      auto families = families_at(problem, mean_walks, members, share);
-      if (families == previous) continue;
-      std::vector<LengthResult> results(problem.lengths());
-      for (size_t t = 0; t < problem.lengths(); ++t)
-        for (const size_t weighting : weightings(problem, t))
-          results[t].consider(walk_of_families(problem, t, weighting, members, families),
-                              limit * heads);
-      consider(results);
-      previous = std::move(families);
-    }
+    best.chosen = std::move(chosen);
   }
   if (std::isinf(best.loss)) return infeasible(limit, cheapest);
   for (size_t t = 0; t < problem.lengths(); ++t)
@@ -404,12 +402,15 @@ Result<Allocation> allocate_per_head(const AllocationProblem& problem, double li
 
 Allocation allocate_min_recall(const AllocationProblem& problem, double min_recall) {
   return pick_each_head(problem, [&](const Choice& choice) {
-    return choice.recall_p05 >= min_recall ? priced(choice, kMean) : kInfinity;
+    return choice.recall_p05 >= min_recall ? choice.mean() : kInfinity;
   });
 }
 
 std::vector<ParetoPoint> pareto_curve(const AllocationProblem& problem, size_t length) {
-  const Walk walk = free_walk(problem, length, kMean);
+  std::vector<size_t> all(problem.families.size());
+  std::iota(all.begin(), all.end(), size_t{0});
+  const std::vector<std::span<const size_t>> free(problem.heads(), all);
+  const Walk walk = make_walk(problem, length, free, mean_of_samples(problem, length));
   const auto heads = static_cast<double>(problem.heads());
   Position position(walk);
   std::vector<ParetoPoint> curve = {{position.dearest() / heads, position.loss}};

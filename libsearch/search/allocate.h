@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <numeric>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,6 +22,9 @@ struct Choice {
   double loss = 0;
   double recall_p05 = 1;
   [[nodiscard]] double dearest() const { return *std::max_element(cost.begin(), cost.end()); }
+  [[nodiscard]] double mean() const {
+    return std::accumulate(cost.begin(), cost.end(), 0.0) / static_cast<double>(cost.size());
+  }
 };
 
 // choices[length][head][candidate]; families[candidate] groups candidates: a head takes candidates
