@@ -8,55 +8,96 @@
 #include "libruntime/cost.h"
 
 namespace mi::search {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+}  // namespace
 
 // Sign-free exponent and three mantissa bits: eight bins an octave, ordered like the floats.
 size_t LevelTable::bin(float e) {
   return (std::bit_cast<uint32_t>(e) & 0x7fffffffU) >> 20;
 }
 
-LevelTable::LevelTable(std::vector<float> thresholds) : thresholds_(std::move(thresholds)) {
+LevelTable::LevelTable(std::vector<float> thresholds)
+    : levels_(static_cast<int>(thresholds.size())), thresholds_(std::move(thresholds)) {
+  for (size_t i = 1; i < thresholds_.size(); ++i)
+    crowded_ = crowded_ || bin(thresholds_[i]) == bin(thresholds_[i - 1]);
   for (size_t bin = 0; bin < start_.size(); ++bin) {
     const auto next = static_cast<uint32_t>(bin + 1) << 20;
-    const float upper =
-        next >= 0x7f800000U ? std::numeric_limits<float>::infinity() : std::bit_cast<float>(next);
+    const float upper = next >= 0x7f800000U ? kInfinity : std::bit_cast<float>(next);
     uint8_t below = 0;
     while (below < thresholds_.size() && upper <= thresholds_[below]) ++below;
     start_[bin] = below;
   }
+  thresholds_.push_back(-kInfinity);
 }
 
-void fill_tiles(const float* e, int64_t keys, int levels, uint8_t* level,
-                std::vector<int32_t>& order) {
-  // Keys by level, in index order within one.
-  std::array<int32_t, 257> start{};
-  for (int64_t j = 0; j < keys; ++j) ++start[level[j] + 1U];
-  for (size_t l = 1; l < start.size(); ++l) start[l] += start[l - 1];
-  order.resize(static_cast<size_t>(keys));
-  std::array<int32_t, 257> next = start;
+void LevelTable::assign(const float* e, int64_t keys, uint8_t* level) const {
+  // A bin mostly holds one threshold at most, and one comparison without a branch is enough.
+  for (int64_t j = 0; j < keys; ++j) {
+    const uint8_t start = start_[bin(e[j])];
+    level[j] = static_cast<uint8_t>(start + (e[j] > thresholds_[start] ? 0 : 1));
+  }
+  if (!crowded_) return;
   for (int64_t j = 0; j < keys; ++j)
-    order[static_cast<size_t>(next[level[j]]++)] = static_cast<int32_t>(j);
+    while (level[j] < levels_ && !(e[j] > thresholds_[level[j]])) ++level[j];
+}
 
-  const auto better = [e](int32_t a, int32_t b) { return e[a] != e[b] ? e[a] > e[b] : a < b; };
+void count_levels(const uint8_t* level, int64_t keys, std::span<int32_t> counts) {
+  // Neighbours often share a level: four tables, so that no count waits for the one before.
+  std::array<std::array<int32_t, 256>, 4> tables{};
+  for (int64_t j = 0; j < keys; ++j) ++tables[static_cast<size_t>(j % 4)][level[j]];
+  for (size_t l = 0; l < counts.size(); ++l)
+    counts[l] = tables[0][l] + tables[1][l] + tables[2][l] + tables[3][l];
+}
+
+TileFiller::TileFiller(int most_levels) : levels_(static_cast<size_t>(most_levels) + 1) {}
+
+// Keeps the best `wanted`: of equal ones the first.
+void TileFiller::Level::trim() {
+  const auto better = [](const Key& a, const Key& b) { return a.e != b.e ? a.e > b.e : a.j < b.j; };
+  if (held > wanted)
+    std::nth_element(best.begin(), best.begin() + wanted - 1, best.begin() + held, better);
+  held = std::min(held, wanted);
+  if (held == wanted) cutoff = best[static_cast<size_t>(wanted) - 1].e;
+}
+
+void TileFiller::fill(const float* e, int64_t keys, uint8_t* level, std::span<int32_t> counts) {
   // The candidate that first reaches `filled` keys, a whole number of tiles: what it has room for
   // is the best of the next level, and of the one after if that is not enough.
   int32_t filled = 0;
-  size_t candidate = 0;
-  for (size_t l = 0; l <= static_cast<size_t>(levels); ++l) {
-    const int32_t begin = start[l];
-    const int32_t end = start[l + 1];
-    if (begin < filled) {
-      const int32_t middle = std::min(filled, end);
-      if (middle < end)
-        std::nth_element(order.begin() + begin, order.begin() + middle, order.begin() + end,
-                         better);
-      for (int32_t i = begin; i < middle; ++i)
-        level[order[static_cast<size_t>(i)]] = static_cast<uint8_t>(candidate);
-    }
+  int32_t end = 0;
+  uint8_t candidate = 0;
+  bool any = false;
+  for (size_t l = 0; l < counts.size(); ++l) {
+    Level& own = levels_[l];
+    own.wanted = std::min(filled - end, counts[l]);
+    own.held = 0;
+    own.cutoff = own.wanted > 0 ? -1.0f : kInfinity;
+    own.candidate = candidate;
+    any = any || own.wanted > 0;
+    end += counts[l];
     const auto whole = static_cast<int32_t>(runtime::tiles_for(end) * kernels::kKeyTile);
     if (whole > filled) {
       filled = whole;
-      candidate = l;
+      candidate = static_cast<uint8_t>(l);
     }
+  }
+  if (!any) return;
+  for (int64_t j = 0; j < keys; ++j) {
+    Level& own = levels_[level[j]];
+    if (!(e[j] > own.cutoff)) continue;
+    own.best[static_cast<size_t>(own.held++)] = {e[j], static_cast<int32_t>(j)};
+    if (own.held == kRoom) own.trim();
+  }
+  for (size_t l = 0; l < counts.size(); ++l) {
+    Level& own = levels_[l];
+    if (own.wanted == 0) continue;
+    own.trim();
+    for (int i = 0; i < own.held; ++i) level[own.best[static_cast<size_t>(i)].j] = own.candidate;
+    counts[l] -= own.held;
+    counts[own.candidate] += own.held;
   }
 }
 

@@ -12,23 +12,44 @@ class LevelTable {
  public:
   // Falling thresholds, at most 254.
   explicit LevelTable(std::vector<float> thresholds);
-  [[nodiscard]] int levels() const { return static_cast<int>(thresholds_.size()); }
-  // levels() when no threshold is exceeded.
-  [[nodiscard]] int level(float e) const {
-    int level = start_[bin(e)];
-    while (level < levels() && !(e > thresholds_[static_cast<size_t>(level)])) ++level;
-    return level;
-  }
+  [[nodiscard]] int levels() const { return levels_; }
+  // level [keys]: levels() where no threshold is exceeded.
+  void assign(const float* e, int64_t keys, uint8_t* level) const;
 
  private:
   static size_t bin(float e);
-  std::vector<float> thresholds_;
+  int levels_ = 0;
+  bool crowded_ = false;               // some bin holds more than one threshold
+  std::vector<float> thresholds_;      // and a last one that nothing stays below
   std::array<uint8_t, 2048> start_{};  // thresholds that everything in a bin stays below
 };
 
-// Moves keys to the candidate whose last tile they fill (runtime::fill_tile). level [keys]: as from
-// LevelTable; order: scratch [keys].
-void fill_tiles(const float* e, int64_t keys, int levels, uint8_t* level,
-                std::vector<int32_t>& order);
+// counts [levels + 1]: the keys of each level.
+void count_levels(const uint8_t* level, int64_t keys, std::span<int32_t> counts);
+
+// Moves keys to the candidate whose last tile they fill (runtime::fill_tile).
+class TileFiller {
+ public:
+  explicit TileFiller(int most_levels);
+  // level [keys] and counts [levels + 1]: as from LevelTable and count_levels; both are updated.
+  void fill(const float* e, int64_t keys, uint8_t* level, std::span<int32_t> counts);
+
+ private:
+  struct Key {
+    float e = 0;
+    int32_t j = 0;
+  };
+  // A level gives at most 63 keys: the best of those seen are kept in twice the room.
+  static constexpr int kRoom = 128;
+  struct Level {
+    float cutoff = 0;  // keys up to it cannot be among the best `wanted`
+    int wanted = 0;
+    int held = 0;
+    uint8_t candidate = 0;  // that they go to
+    std::array<Key, kRoom> best;
+    void trim();
+  };
+  std::vector<Level> levels_;
+};
 
 }  // namespace mi::search

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <map>
+#include <optional>
 #include <span>
 
 #include <Eigen/Core>
@@ -56,6 +56,12 @@ std::vector<float> gram_of(const LayerAttention& layer, int head, int head_dim) 
   return gram;
 }
 
+// Eight bins an octave, ordered like the masses.
+constexpr size_t kMassBins = 2048;
+size_t mass_bin(float mass) {
+  return (std::bit_cast<uint32_t>(mass) & 0x7fffffffU) >> 20;
+}
+
 double squared_norm(const float* x, int64_t size) {
   double sum = 0;
   for (int64_t i = 0; i < size; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
@@ -71,14 +77,14 @@ struct LayerScorer::HeadSums {
   std::vector<float> last;                                    // [candidates - 1]
   // The oracle's mass and keys in falling order of true column mass, summed over row blocks by
   // density bin (eight per octave).
-  std::map<int, std::pair<double, int64_t>> oracle;
+  std::vector<std::pair<double, int64_t>> oracle;  // [kMassBins]
   double error_rows = 0;
 
   void reset(size_t count, int64_t blocks) {
     for (auto* values : {&recall, &square, &error, &uniform, &tiles}) values->assign(count, 0);
     block_recall.assign(count * static_cast<size_t>(blocks), 0);
     last.assign(count, 0);
-    oracle.clear();
+    oracle.assign(kMassBins, {});
     error_rows = 0;
   }
   // A row block is in one group only: its recall and the last block's are 0 elsewhere.
@@ -88,10 +94,9 @@ struct LayerScorer::HeadSums {
       for (size_t i = 0; i < (this->*field).size(); ++i) (this->*field)[i] += (other.*field)[i];
     for (size_t i = 0; i < block_recall.size(); ++i) block_recall[i] += other.block_recall[i];
     for (size_t i = 0; i < last.size(); ++i) last[i] += other.last[i];
-    for (const auto& [bin, content] : other.oracle) {
-      auto& own = oracle[bin];
-      own.first += content.first;
-      own.second += content.second;
+    for (size_t bin = 0; bin < kMassBins; ++bin) {
+      oracle[bin].first += other.oracle[bin].first;
+      oracle[bin].second += other.oracle[bin].second;
     }
     error_rows += other.error_rows;
   }
@@ -107,8 +112,8 @@ struct LayerScorer::ThreadMemory {
   AlignedBuffer<float> error;
   AlignedBuffer<float> column_mass;  // [tokens]
   std::vector<kernels::LevelFamily> families;
-  std::vector<int64_t> level_keys;
-  std::vector<int32_t> order;  // of keys by level
+  std::vector<int32_t> counts;  // [64, level_counts] keys per level of each family
+  std::optional<TileFiller> filler;
   std::vector<double> level_uniform;
 };
 
@@ -125,6 +130,7 @@ struct LayerScorer::Data {
   std::vector<HeadSums> sums;        // [groups, heads]
   std::vector<double> inverse_norm;  // [tokens] 1 / ||residual||^2
   size_t scored = 0;                 // candidates without dense
+  size_t level_counts = 0;           // sum over families of levels + 1
 };
 
 LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
@@ -133,6 +139,7 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
   const runtime::CallShape call{shape.tokens, shape.tokens, shape.head_dim};
   size_t scratch = 0;
   int wide = shape.head_dim;
+  int most_levels = 0;
   for (const Family& family : space.families) {
     runtime::EstimatorParams params = family.params;
     params.last = shape.last;
@@ -152,6 +159,8 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
     std::vector<float> thresholds;
     for (size_t c = 0; c < family.values.size(); ++c) thresholds.push_back(family.lambda(c));
     data_->tables.emplace_back(std::move(thresholds));
+    data_->level_counts += family.values.size() + 1;
+    most_levels = std::max(most_levels, data_->tables.back().levels());
   }
   data_->scored = space.candidates() - 1;
   data_->evidence.resize(data_->evidence_floats * static_cast<size_t>(shape.heads));
@@ -169,6 +178,8 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
     memory.mass.resize(data_->scored * kRowBlock);
     memory.error.resize(data_->scored * kRowBlock);
     memory.column_mass.resize(tokens);
+    memory.counts.resize(group * data_->level_counts);
+    memory.filler.emplace(most_levels);
   }
   data_->groups = static_cast<int>((blocks + kEstimateGroup - 1) / kEstimateGroup);
   data_->sums.resize(static_cast<size_t>(shape.heads) * static_cast<size_t>(data_->groups));
@@ -238,6 +249,10 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
     return (static_cast<int64_t>(f) * std::min(blocks, kEstimateGroup) + m - begin) * tokens;
   };
   const auto level_row = [&](size_t f, int64_t m) { return memory.level.data() + row_of(f, m); };
+  const auto counts_row = [&](int64_t m) {
+    return std::span(memory.counts)
+        .subspan(static_cast<size_t>(m - begin) * data_->level_counts, data_->level_counts);
+  };
   for (size_t s = 0; s < data_->sources.size(); ++s)
     data_->sources[s]->rows(
         head, backend_,
@@ -246,9 +261,11 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
          memory.scratch.data(), memory.kernel_scratch.data()},
         begin, end, memory.estimates.data() + row_of(s, begin), tokens);
   float* e = memory.estimate.data();
+  size_t counts_at = 0;
   for (size_t f = 0; f < families; ++f) {
     const LevelTable& table = data_->tables[f];
     const auto& sources = data_->sources_of[f];
+    const size_t own_counts = static_cast<size_t>(table.levels()) + 1;
     for (int64_t m = begin; m < end; ++m) {
       const int64_t keys = head.keys_end(m);
       const float* first = memory.estimates.data() + row_of(sources.front(), m);
@@ -259,10 +276,12 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
       }
       runtime::force_keys(data_->estimators[f]->params(), head, m, e);
       uint8_t* level = level_row(f, m);
-      for (int64_t j = 0; j < keys; ++j) level[j] = static_cast<uint8_t>(table.level(e[j]));
-      if (!space_.families[f].params.counts)
-        fill_tiles(e, keys, table.levels(), level, memory.order);
+      table.assign(e, keys, level);
+      const auto counts = counts_row(m).subspan(counts_at, own_counts);
+      count_levels(level, keys, counts);
+      if (!space_.families[f].params.counts) memory.filler->fill(e, keys, level, counts);
     }
+    counts_at += own_counts;
   }
 
   for (int64_t m = begin; m < end; ++m) {
@@ -317,24 +336,22 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
       uniform_mass[r] = rows_below;
     }
     at = 0;
+    counts_at = 0;
     for (size_t f = 0; f < families; ++f) {
       const int levels = data_->tables[f].levels();
-      memory.level_keys.assign(static_cast<size_t>(levels) + 1, 0);
+      const auto counts = counts_row(m).subspan(counts_at, static_cast<size_t>(levels) + 1);
+      counts_at += counts.size();
       const uint8_t* level = level_row(f, m);
-      memory.level_uniform.assign(static_cast<size_t>(levels) + 1, 0);
-      for (int64_t j = 0; j < first; ++j) ++memory.level_keys[level[j]];
-      for (int l = 0; l <= levels; ++l)
-        memory.level_uniform[static_cast<size_t>(l)] =
-            static_cast<double>(memory.level_keys[static_cast<size_t>(l)]) * uniform_mass[0];
-      for (int64_t j = first; j < keys; ++j) {
-        ++memory.level_keys[level[j]];
-        memory.level_uniform[level[j]] += uniform_mass[j - first];
-      }
+      memory.level_uniform.assign(counts.size(), 0);
+      for (size_t l = 0; l < counts.size(); ++l)
+        memory.level_uniform[l] = static_cast<double>(counts[l]) * uniform_mass[0];
+      for (int64_t j = first; j < keys; ++j)
+        memory.level_uniform[level[j]] += uniform_mass[j - first] - uniform_mass[0];
       double recall[kRowBlock] = {};
       int64_t selected = 0;
       double uniform = 0;
       for (int l = 0; l < levels; ++l, ++at) {
-        selected += memory.level_keys[static_cast<size_t>(l)];
+        selected += counts[static_cast<size_t>(l)];
         uniform += memory.level_uniform[static_cast<size_t>(l)];
         const float* mass = memory.mass.data() + at * kRowBlock;
         double sum = 0;
@@ -360,7 +377,7 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
     }
     for (int64_t j = 0; j < keys; ++j) {
       const float mass = memory.column_mass[static_cast<size_t>(j)];
-      auto& bin = sums.oracle[-static_cast<int>(std::bit_cast<uint32_t>(mass) >> 20)];
+      auto& bin = sums.oracle[kMassBins - 1 - mass_bin(mass)];
       bin.first += static_cast<double>(mass);
       ++bin.second;
     }
@@ -389,10 +406,10 @@ void LayerScorer::finish(const HeadSums& sums, std::vector<CandidateScore>& scor
     // The oracle spends the same number of keys on the largest true column masses.
     double budget = sums.tiles[c] * kernels::kKeyTile;
     double mass = 0;
-    for (const auto& [bin, content] : sums.oracle) {
-      const double taken = std::min(1.0, budget / static_cast<double>(content.second));
-      mass += taken * content.first;
-      budget -= static_cast<double>(content.second);
+    for (const auto& [bin_mass, bin_keys] : sums.oracle) {
+      if (bin_keys == 0) continue;
+      mass += std::min(1.0, budget / static_cast<double>(bin_keys)) * bin_mass;
+      budget -= static_cast<double>(bin_keys);
       if (budget <= 0) break;
     }
     score.oracle_lost = std::max(0.0, 1 - mass / rows);
