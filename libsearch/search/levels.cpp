@@ -11,6 +11,7 @@ namespace mi::search {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNoKey = std::numeric_limits<float>::quiet_NaN();  // a cutoff that none reaches
 
 }  // namespace
 
@@ -74,7 +75,7 @@ void TileFiller::fill(const float* e, int64_t keys, uint8_t* level, std::span<in
     Level& own = levels_[l];
     own.wanted = std::min(filled - end, counts[l]);
     own.held = 0;
-    own.cutoff = own.wanted > 0 ? -1.0f : kInfinity;
+    own.cutoff = own.wanted > 0 ? -kInfinity : kNoKey;
     own.candidate = candidate;
     any = any || own.wanted > 0;
     end += counts[l];
@@ -85,9 +86,11 @@ void TileFiller::fill(const float* e, int64_t keys, uint8_t* level, std::span<in
     }
   }
   if (!any) return;
-  for (int64_t j = 0; j < keys; ++j) {
+  // Backwards, as the estimates of a window rise with j and would all be the best so far. Of equal
+  // keys the first is better, so those at the cutoff are still looked at.
+  for (int64_t j = keys - 1; j >= 0; --j) {
     Level& own = levels_[level[j]];
-    if (!(e[j] > own.cutoff)) continue;
+    if (!(e[j] >= own.cutoff)) continue;
     own.best[static_cast<size_t>(own.held++)] = {e[j], static_cast<int32_t>(j)};
     if (own.held == kRoom) own.trim();
   }

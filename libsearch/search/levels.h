@@ -42,7 +42,7 @@ class TileFiller {
   // A level gives at most 63 keys: the best of those seen are kept in twice the room.
   static constexpr int kRoom = 128;
   struct Level {
-    float cutoff = 0;  // keys up to it cannot be among the best `wanted`
+    float cutoff = 0;  // keys below it are not among the best `wanted`
     int wanted = 0;
     int held = 0;
     uint8_t candidate = 0;  // that they go to

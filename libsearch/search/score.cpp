@@ -193,9 +193,7 @@ std::vector<std::vector<CandidateScore>> LayerScorer::score(const LayerAttention
   const runtime::CallShape call{shape_.tokens, shape_.tokens, shape_.head_dim};
   const int64_t blocks = call.row_blocks();
   const auto sources = static_cast<int>(data_->sources.size());
-  std::vector<std::vector<float>> grams;
-  grams.reserve(static_cast<size_t>(shape_.heads));
-  for (int h = 0; h < shape_.heads; ++h) grams.push_back(gram_of(layer, h, shape_.head_dim));
+  std::vector<std::vector<float>> grams(static_cast<size_t>(shape_.heads));
   if (layer.residual.data != nullptr)
     for (int64_t i = 0; i < shape_.tokens; ++i)
       data_->inverse_norm[static_cast<size_t>(i)] =
@@ -205,6 +203,9 @@ std::vector<std::vector<CandidateScore>> LayerScorer::score(const LayerAttention
 #pragma omp parallel num_threads(shape_.threads)
   {
     ThreadMemory& memory = data_->threads[static_cast<size_t>(omp_get_thread_num())];
+#pragma omp for schedule(dynamic) nowait
+    for (int h = 0; h < shape_.heads; ++h)
+      grams[static_cast<size_t>(h)] = gram_of(layer, h, shape_.head_dim);
 #pragma omp for schedule(dynamic)
     for (int unit = 0; unit < shape_.heads * sources; ++unit) {
       const auto s = static_cast<size_t>(unit % sources);
