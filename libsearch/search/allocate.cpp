@@ -7,157 +7,14 @@
 
 #include <fmt/format.h>
 
+#include "libsearch/search/walk.h"
+
 namespace mi::search {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kRounding = 1e-12;  // of sums of costs
 constexpr int kRounds = 8;
-
-struct HullPoint {
-  double cost = 0;
-  double loss = 0;
-  size_t candidate = 0;
-};
-
-// How a walk prices candidates: the samples' costs weighted, weights adding up to 1.
-using Weights = std::vector<double>;
-
-double priced(const Choice& choice, const Weights& weights) {
-  double sum = 0;
-  for (size_t s = 0; s < weights.size(); ++s) sum += weights[s] * choice.cost[s];
-  return sum;
-}
-
-Weights mean_of_samples(const AllocationProblem& problem, size_t length) {
-  const size_t samples = problem.samples(length);
-  return Weights(samples, 1 / static_cast<double>(samples));
-}
-
-// Lower convex hull: costs rise, losses fall, slopes flatten.
-std::vector<HullPoint> lower_hull(std::span<const Choice> choices,
-                                  std::span<const size_t> candidates, const Weights& weights) {
-  std::vector<HullPoint> points;
-  HullPoint cheapest{kInfinity, 0, 0};
-  for (size_t c : candidates) {
-    const HullPoint point{priced(choices[c], weights), choices[c].loss, c};
-    if (point.cost < cheapest.cost) cheapest = point;
-    // An estimate on top of nearly all keys costs more than dense attention, which loses nothing.
-    if (point.cost <= 1) points.push_back(point);
-  }
-  if (points.empty()) points.push_back(cheapest);
-  std::sort(points.begin(), points.end(), [](const HullPoint& a, const HullPoint& b) {
-    if (a.cost != b.cost) return a.cost < b.cost;
-    if (a.loss != b.loss) return a.loss < b.loss;
-    return a.candidate < b.candidate;
-  });
-  std::vector<HullPoint> hull;
-  for (const HullPoint& p : points) {
-    if (!hull.empty() && p.loss >= hull.back().loss) continue;
-    while (hull.size() >= 2) {
-      const HullPoint& a = hull[hull.size() - 2];
-      const HullPoint& b = hull.back();
-      if ((b.loss - a.loss) * (p.cost - a.cost) < (p.loss - a.loss) * (b.cost - a.cost)) break;
-      hull.pop_back();
-    }
-    hull.push_back(p);
-  }
-  return hull;
-}
-
-struct Segment {
-  double slope = 0;  // loss saved per cost
-  size_t head = 0;
-  size_t to = 0;  // hull point it leads to
-};
-
-// Hulls of all heads at one length, with their segments merged by falling slope.
-struct Walk {
-  std::span<const std::vector<Choice>> choices;  // [head][candidate]
-  std::vector<std::vector<HullPoint>> hulls;
-  std::vector<Segment> segments;
-
-  void merge() {
-    for (size_t h = 0; h < hulls.size(); ++h)
-      for (size_t i = 1; i < hulls[h].size(); ++i) {
-        const HullPoint& a = hulls[h][i - 1];
-        const HullPoint& b = hulls[h][i];
-        segments.push_back({(a.loss - b.loss) / (b.cost - a.cost), h, i});
-      }
-    std::sort(segments.begin(), segments.end(), [](const Segment& a, const Segment& b) {
-      if (a.slope != b.slope) return a.slope > b.slope;
-      return a.head != b.head ? a.head < b.head : a.to < b.to;
-    });
-  }
-};
-
-// A place on a walk. Costs are sums over heads.
-struct Position {
-  std::vector<size_t> point;         // [head] hull point
-  std::vector<double> sample_costs;  // [sample]
-  double cost = 0;                   // as the walk prices it
-  double loss = 0;
-
-  explicit Position(const Walk& walk)
-      : point(walk.hulls.size(), 0), sample_costs(walk.choices[0][0].cost.size(), 0) {
-    for (size_t h = 0; h < walk.hulls.size(); ++h) {
-      const HullPoint& start = walk.hulls[h][0];
-      cost += start.cost;
-      loss += start.loss;
-      const auto& costs = walk.choices[h][start.candidate].cost;
-      for (size_t s = 0; s < costs.size(); ++s) sample_costs[s] += costs[s];
-    }
-  }
-  [[nodiscard]] double dearest() const {
-    return *std::max_element(sample_costs.begin(), sample_costs.end());
-  }
-  // Takes one step, unless that would cost a sample more than `limit`.
-  bool step(const Walk& walk, const Segment& segment, double limit) {
-    const HullPoint& from = walk.hulls[segment.head][segment.to - 1];
-    const HullPoint& to = walk.hulls[segment.head][segment.to];
-    const auto& before = walk.choices[segment.head][from.candidate].cost;
-    const auto& after = walk.choices[segment.head][to.candidate].cost;
-    for (size_t s = 0; s < before.size(); ++s)
-      if (sample_costs[s] + after[s] - before[s] > limit * (1 + kRounding)) return false;
-    for (size_t s = 0; s < before.size(); ++s) sample_costs[s] += after[s] - before[s];
-    cost += to.cost - from.cost;
-    loss += to.loss - from.loss;
-    point[segment.head] = segment.to;
-    return true;
-  }
-};
-
-struct WalkEnd {
-  Position position;
-  double slope = 0;  // of the first segment that did not fit
-};
-
-WalkEnd walk_to(const Walk& walk, double limit) {
-  WalkEnd end{Position(walk), 0};
-  for (const Segment& segment : walk.segments)
-    if (!end.position.step(walk, segment, limit)) {
-      end.slope = segment.slope;
-      break;
-    }
-  return end;
-}
-
-// Loss that no assignment is below: the walk by its own price alone, with a fraction of the segment
-// that does not fit. Whatever keeps the limit on every sample keeps it on any weighting of them.
-double lower_bound(const Walk& walk, double limit) {
-  const Position start(walk);
-  double cost = start.cost;
-  double loss = start.loss;
-  for (const Segment& segment : walk.segments) {
-    const HullPoint& from = walk.hulls[segment.head][segment.to - 1];
-    const HullPoint& to = walk.hulls[segment.head][segment.to];
-    if (cost + to.cost - from.cost > limit * (1 + kRounding))
-      return loss - std::max(0.0, limit - cost) * segment.slope;
-    cost += to.cost - from.cost;
-    loss += to.loss - from.loss;
-  }
-  return loss;
-}
 
 std::vector<std::vector<size_t>> group_by_family(const AllocationProblem& problem) {
   std::vector<std::vector<size_t>> members;
@@ -168,15 +25,12 @@ std::vector<std::vector<size_t>> group_by_family(const AllocationProblem& proble
   return members;
 }
 
-// members[head]: the candidates that the head may take.
-Walk make_walk(const AllocationProblem& problem, size_t length,
-               std::span<const std::span<const size_t>> members, const Weights& weights) {
-  Walk walk;
-  walk.choices = problem.choices[length];
-  for (size_t h = 0; h < problem.heads(); ++h)
-    walk.hulls.push_back(lower_hull(problem.choices[length][h], members[h], weights));
-  walk.merge();
-  return walk;
+// members[head]: the candidates that the head may take. Samples weigh alike.
+Walk mean_walk(const AllocationProblem& problem, size_t length,
+               std::span<const std::span<const size_t>> members) {
+  const size_t samples = problem.samples(length);
+  const std::vector<double> weights(samples, 1 / static_cast<double>(samples));
+  return make_walk(problem.choices[length], members, weights);
 }
 
 // Walks whose weights move towards the samples that reach the limit, as the multipliers of an
@@ -186,12 +40,12 @@ template <class Visit>
 void weighted_walks(const AllocationProblem& problem, size_t length,
                     std::span<const std::span<const size_t>> members, double limit, Visit visit) {
   const size_t samples = problem.samples(length);
-  Weights votes(samples, 1);
+  std::vector<double> votes(samples, 1);
   for (int round = 0; round < (samples == 1 ? 1 : kRounds); ++round) {
-    Weights weights = votes;
+    std::vector<double> weights = votes;
     const double all = std::accumulate(votes.begin(), votes.end(), 0.0);
     for (double& weight : weights) weight /= all;
-    const Walk walk = make_walk(problem, length, members, weights);
+    const Walk walk = make_walk(problem.choices[length], members, weights);
     visit(walk);
     const auto costs = walk_to(walk, limit).position.sample_costs;
     votes[static_cast<size_t>(std::max_element(costs.begin(), costs.end()) - costs.begin())] += 1;
@@ -289,7 +143,7 @@ Result<Allocation> allocate_global(const AllocationProblem& problem, double limi
       length_bound = std::max(length_bound, lower_bound(walk, limit * heads));
     });
     bound += length_bound / lengths;
-    mean_walks.push_back(make_walk(problem, t, free, mean_of_samples(problem, t)));
+    mean_walks.push_back(mean_walk(problem, t, free));
   }
 
   // Families (one for all lengths) and weights are those that fit a fixed series of shares, so that
@@ -410,7 +264,7 @@ std::vector<ParetoPoint> pareto_curve(const AllocationProblem& problem, size_t l
   std::vector<size_t> all(problem.families.size());
   std::iota(all.begin(), all.end(), size_t{0});
   const std::vector<std::span<const size_t>> free(problem.heads(), all);
-  const Walk walk = make_walk(problem, length, free, mean_of_samples(problem, length));
+  const Walk walk = mean_walk(problem, length, free);
   const auto heads = static_cast<double>(problem.heads());
   Position position(walk);
   std::vector<ParetoPoint> curve = {{position.dearest() / heads, position.loss}};
