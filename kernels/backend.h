@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/attention.h"
+#include "kernels/packed.h"
 #include "kernels/status.h"
 
 namespace mi::kernels {
@@ -68,6 +69,20 @@ class Backend {
                          int64_t o_stride, float* lse, void* scratch) const = 0;
 
   virtual void probabilities(const ProbabilityRows& rows, void* scratch) const = 0;
+
+  // bf16 input. What a backend without bf16 instructions does, and the default of these four: K and
+  // V are packed as f32 rows, once per KV head, and every block goes through attend().
+  [[nodiscard]] virtual size_t packed_bytes(int head_dim, int64_t n_kv) const;
+  // Writes one tile of 64 keys, tile < rows.tiles(); tiles may be packed by different threads.
+  virtual void pack(const KeyValueRows& rows, int64_t tile, std::byte* packed) const;
+  // attend() for every head of the group on one row block; returns the tiles of each head.
+  virtual int64_t attend_packed(const PackedGroup& group, int64_t block, const uint64_t* keys,
+                                void* scratch) const;
+  // probabilities() of f32 queries over packed keys: rows.k is not read.
+  virtual void packed_probabilities(const ProbabilityRows& rows, const std::byte* packed,
+                                    int64_t n_kv, void* scratch) const;
+  // Scratch of these calls; scratch_bytes() does not cover them.
+  [[nodiscard]] virtual size_t packed_scratch_bytes(int head_dim, int64_t n_kv) const;
 
   // Exact mass (and output error) of every candidate of every family in one pass over a row block.
   virtual void score(const ScoreBlock& block, void* scratch) const = 0;

@@ -13,4 +13,7 @@ const Backend& backend();
 namespace cpu_avx512 {
 const Backend& backend();
 }
+namespace cpu_amx {
+const Backend& backend();
+}
 }  // namespace mi::kernels

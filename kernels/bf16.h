@@ -1,0 +1,24 @@
+// bfloat16: the upper half of an f32. Storage only; arithmetic is done in f32.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+namespace mi {
+
+struct bf16 {  // NOLINT(readability-identifier-naming): a scalar, named like one
+  uint16_t bits = 0;
+};
+
+[[nodiscard]] inline float to_float(bf16 x) {
+  return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16);
+}
+
+// Rounds to nearest, ties to even; a NaN stays one.
+[[nodiscard]] inline bf16 to_bf16(float x) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  if ((bits & 0x7fffffffU) > 0x7f800000U) return {static_cast<uint16_t>(bits >> 16 | 0x40U)};
+  return {static_cast<uint16_t>((bits + 0x7fffU + (bits >> 16 & 1U)) >> 16)};
+}
+
+}  // namespace mi

@@ -1,0 +1,108 @@
+// cpu_amx: bf16 input by AMX tiles; f32 input exactly as cpu_avx512 runs it.
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/cpu_backends.h"
+#include "kernels/cpu/target_region.h"
+
+namespace mi::kernels::cpu_amx {
+
+// Linux lends the tile registers' 8 KiB of state to a process that asks.
+static bool tiles_granted() {
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
+  static const bool granted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+}
+
+static const char* missing_instruction() {
+  if (!__builtin_cpu_supports("amx-tile")) return "AMX tiles";
+  if (!__builtin_cpu_supports("amx-bf16")) return "AMX bf16";
+  if (!__builtin_cpu_supports("avx512bf16")) return "AVX-512 BF16";
+  if (!tiles_granted()) return "the kernel's permission for AMX tile data";
+  return nullptr;
+}
+
+MI_TARGET_BEGIN("avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx2,fma,amx-tile,amx-bf16")
+#include "kernels/cpu/isa_avx512-inl.h"
+#include "kernels/cpu/tile-inl.h"
+#include "kernels/cpu/attention-inl.h"
+#include "kernels/cpu/amx_tiles-inl.h"
+#include "kernels/cpu/amx_attention-inl.h"
+#include "kernels/cpu/amx_probability-inl.h"
+
+inline void pack_tile(const KeyValueRows& rows, int64_t tile, std::byte* packed) {
+  const int64_t size = unit_elements(rows.head_dim);
+  const PackedRows out(packed, rows.head_dim, rows.n_kv);
+  for (int64_t unit = 2 * tile; unit < 2 * tile + 2; ++unit) {
+    const bf16* k[kUnitKeys];
+    const bf16* v[kUnitKeys];
+    for (int t = 0; t < kUnitKeys; ++t) {
+      // Past the end the last key is repeated; causality hides it.
+      const int64_t key = std::min(unit * kUnitKeys + t, rows.n_kv - 1);
+      k[t] = rows.k + key * rows.k_stride;
+      v[t] = rows.v + key * rows.v_stride;
+    }
+    pack_unit(k, v, rows.head_dim, const_cast<bf16*>(out.k) + unit * size,
+              const_cast<bf16*>(out.v) + unit * size);
+  }
+}
+MI_TARGET_END
+
+class AmxBackend final : public Backend {
+ public:
+  [[nodiscard]] std::string_view name() const override { return "cpu_amx"; }
+  [[nodiscard]] Status available() const override {
+    MI_CHECK(f32().available());
+    const char* missing = missing_instruction();
+    if (missing == nullptr) return {};
+    return fail(Code::unsupported, std::string("backend cpu_amx: this CPU lacks ") + missing);
+  }
+  [[nodiscard]] size_t scratch_bytes(int head_dim, int64_t n_kv) const override {
+    return f32().scratch_bytes(head_dim, n_kv);
+  }
+  int64_t attend(const AttentionHead& head, int64_t block, const uint64_t* keys, float* o,
+                 int64_t o_stride, float* lse, void* scratch) const override {
+    return f32().attend(head, block, keys, o, o_stride, lse, scratch);
+  }
+  void probabilities(const ProbabilityRows& rows, void* scratch) const override {
+    f32().probabilities(rows, scratch);
+  }
+  void score(const ScoreBlock& block, void* scratch) const override { f32().score(block, scratch); }
+
+  [[nodiscard]] size_t packed_bytes(int head_dim, int64_t n_kv) const override {
+    const KeyValueRows rows{.n_kv = n_kv, .head_dim = head_dim};
+    return static_cast<size_t>(rows.tiles() * 4 * unit_elements(head_dim)) * sizeof(bf16);
+  }
+  void pack(const KeyValueRows& rows, int64_t tile, std::byte* packed) const override {
+    pack_tile(rows, tile, packed);
+  }
+  int64_t attend_packed(const PackedGroup& group, int64_t block, const uint64_t* keys,
+                        void* scratch) const override {
+    return attend_group(group, block, keys, scratch);
+  }
+  void packed_probabilities(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
+                            void* scratch) const override {
+    packed_probability_rows(rows, PackedRows(packed, rows.dim, n_kv), scratch);
+  }
+  [[nodiscard]] size_t packed_scratch_bytes(int head_dim, int64_t /*n_kv*/) const override {
+    return static_cast<size_t>(
+               std::max(attend_scratch_floats(head_dim), probability_scratch_floats(head_dim))) *
+           sizeof(float);
+  }
+
+ private:
+  static const Backend& f32() { return cpu_avx512::backend(); }
+};
+
+const Backend& backend() {
+  static const AmxBackend instance;
+  return instance;
+}
+
+}  // namespace mi::kernels::cpu_amx

@@ -1,0 +1,77 @@
+// bf16 input on a backend that has no instruction for it: K and V become f32 rows once per KV head,
+// queries and outputs are converted row block by row block.
+#include "kernels/packed.h"
+
+#include <algorithm>
+
+#include "kernels/backend.h"
+
+namespace mi::kernels {
+namespace {
+
+size_t row_floats(int head_dim) {
+  return static_cast<size_t>(kRowBlock) * static_cast<size_t>(head_dim);
+}
+
+void widen(const bf16* from, int64_t from_stride, int64_t rows, int dim, float* to) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int x = 0; x < dim; ++x) to[r * dim + x] = to_float(from[r * from_stride + x]);
+}
+
+}  // namespace
+
+size_t Backend::packed_bytes(int head_dim, int64_t n_kv) const {
+  return 2 * static_cast<size_t>(n_kv) * static_cast<size_t>(head_dim) * sizeof(float);
+}
+
+size_t Backend::packed_scratch_bytes(int head_dim, int64_t n_kv) const {
+  return scratch_bytes(head_dim, n_kv) + 2 * row_floats(head_dim) * sizeof(float);
+}
+
+void Backend::pack(const KeyValueRows& rows, int64_t tile, std::byte* packed) const {
+  const int64_t first = tile * kKeyTile;
+  const int64_t count = std::min<int64_t>(kKeyTile, rows.n_kv - first);
+  float* k = reinterpret_cast<float*>(packed) + first * rows.head_dim;
+  widen(rows.k + first * rows.k_stride, rows.k_stride, count, rows.head_dim, k);
+  widen(rows.v + first * rows.v_stride, rows.v_stride, count, rows.head_dim,
+        k + rows.n_kv * rows.head_dim);
+}
+
+int64_t Backend::attend_packed(const PackedGroup& group, int64_t block, const uint64_t* keys,
+                               void* scratch) const {
+  const int dim = group.rows.head_dim;
+  const AttentionHead shape = group.shape();
+  const int64_t first = shape.first_row(block);
+  const int rows = shape.rows(block);
+  auto* q = static_cast<float*>(scratch);
+  float* o = q + row_floats(dim);
+  float* rest = o + row_floats(dim);
+  // The block alone is a head whose only rows are its last ones.
+  AttentionHead head = shape;
+  head.q = q;
+  head.k = reinterpret_cast<const float*>(group.packed);
+  head.v = head.k + group.rows.n_kv * dim;
+  head.q_stride = head.k_stride = head.v_stride = dim;
+  head.n_q = rows;
+  head.n_kv = shape.keys_end(block);
+  int64_t tiles = 0;
+  for (int h = 0; h < group.heads; ++h) {
+    widen(group.q[h] + first * group.q_stride, group.q_stride, rows, dim, q);
+    tiles = attend(head, 0, keys, o, dim, group.lse[h] == nullptr ? nullptr : group.lse[h] + first,
+                   rest);
+    for (int r = 0; r < rows; ++r)
+      for (int x = 0; x < dim; ++x)
+        group.o[h][(first + r) * group.o_stride + x] = to_bf16(o[r * dim + x]);
+  }
+  return tiles;
+}
+
+void Backend::packed_probabilities(const ProbabilityRows& rows, const std::byte* packed,
+                                   int64_t /*n_kv*/, void* scratch) const {
+  ProbabilityRows over = rows;
+  over.k = reinterpret_cast<const float*>(packed);
+  over.k_stride = rows.dim;
+  probabilities(over, scratch);
+}
+
+}  // namespace mi::kernels

@@ -1,0 +1,396 @@
+// bf16 attention of every backend against the double-precision reference on the same bf16 numbers.
+//
+// Tolerance: what an ideal computation in bf16 loses. It takes exact scores, rounds each 2^(s -
+// top) and the output to bf16, and is else exact; a backend may be twice as wrong (the largest
+// error of a row block, and as in f32 4 ulp of the largest score).
+#include "kernels/packed.h"
+
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <optional>
+
+#include "kernels/reference.h"
+#include "kernels/tensor_view.h"
+#include "tests/support.h"
+
+namespace mi::kernels {
+namespace {
+
+using test::for_each_backend;
+using test::random_normal;
+
+struct Shape {
+  int64_t n_q, n_kv;
+  int head_dim;
+  int heads = 1;
+  float softcap = 0;
+  float sigma = 1;
+  bool tokens_first = false;  // [tokens, heads, dim], else [heads, tokens, dim]
+  float scale = 0;            // 0: 1/sqrt(head_dim)
+};
+
+std::vector<bf16> random_bf16(size_t count, uint64_t seed, float sigma) {
+  std::vector<bf16> values;
+  values.reserve(count);
+  for (float x : random_normal(count, seed, sigma)) values.push_back(to_bf16(x));
+  return values;
+}
+
+struct Problem {
+  Shape shape;
+  std::vector<bf16> q, k, v, o;
+  std::vector<float> lse, wide_q, wide_k, wide_v;
+  PackedGroup group;
+
+  Problem(const Shape& of, uint64_t seed) : shape(of) {
+    const int64_t d = shape.head_dim;
+    const int64_t heads = shape.heads;
+    const auto size = static_cast<size_t>(shape.n_q * heads * d);
+    q = random_bf16(size, seed, shape.sigma);
+    k = random_bf16(static_cast<size_t>(shape.n_kv * (d + 8)), seed + 1, shape.sigma);
+    v = random_bf16(static_cast<size_t>(shape.n_kv * (d + 3)), seed + 2, 1);
+    o.resize(size);
+    lse.resize(static_cast<size_t>(shape.n_q * heads));
+    group.rows = {k.data(), v.data(), d + 8, d + 3, shape.n_kv, shape.head_dim};
+    group.heads = shape.heads;
+    group.q_stride = group.o_stride = shape.tokens_first ? heads * d : d;
+    group.n_q = shape.n_q;
+    group.scale = shape.scale == 0 ? 1 / std::sqrt(static_cast<float>(d)) : shape.scale;
+    group.softcap = shape.softcap;
+    for (int h = 0; h < shape.heads; ++h) {
+      const int64_t at = shape.tokens_first ? h * d : h * shape.n_q * d;
+      group.q[h] = q.data() + at;
+      group.o[h] = o.data() + at;
+      group.lse[h] = lse.data() + h * shape.n_q;
+    }
+    for (const auto& [from, to] : {std::pair{&q, &wide_q}, {&k, &wide_k}, {&v, &wide_v}})
+      for (bf16 x : *from) to->push_back(to_float(x));
+  }
+  [[nodiscard]] AttentionHead wide(int h) const {
+    AttentionHead head = group.shape();
+    head.q = wide_q.data() + (group.q[h] - q.data());
+    head.k = wide_k.data();
+    head.v = wide_v.data();
+    head.q_stride = group.q_stride;
+    head.k_stride = group.rows.k_stride;
+    head.v_stride = group.rows.v_stride;
+    return head;
+  }
+};
+
+// Keys as a pattern would pick them: single ones, runs of any length, or whole aligned tiles.
+std::vector<uint64_t> random_selection(int64_t keys, std::mt19937_64& engine) {
+  std::vector<uint64_t> words(static_cast<size_t>(bitmap_words(keys)));
+  const auto set = [&](int64_t from, int64_t to) {
+    for (int64_t j = from; j < std::min(to, keys); ++j)
+      words[static_cast<size_t>(j / 64)] |= uint64_t{1} << (j % 64);
+  };
+  const auto below = [&](int64_t n) {
+    return static_cast<int64_t>(engine() % static_cast<uint64_t>(n));
+  };
+  const int64_t many = below(3) == 0 ? keys : 1 + keys / 20;
+  switch (below(5)) {
+    case 0:
+      break;  // nothing
+    case 1:
+      for (int64_t n = 0; n < many; ++n) {
+        const int64_t j = below(keys);
+        set(j, j + 1);
+      }
+      break;
+    case 2:
+      for (int64_t n = 0; n < 1 + many / 50; ++n) {
+        const int64_t j = below(keys);
+        set(j, j + 1 + below(150));
+      }
+      break;
+    case 3:
+      for (int64_t n = 0; n < 1 + many / 100; ++n) {
+        const int64_t j = below(keys) / 64 * 64;
+        set(j, j + 64);
+      }
+      break;
+    default:
+      set(0, keys);
+  }
+  return words;
+}
+
+struct Ideal {
+  std::vector<double> o;    // [rows, dim] exact
+  std::vector<double> lse;  // [rows] exact
+  double error = 0;         // largest of the computation in bf16
+  double largest_score = 0;
+};
+
+double round_bf16(double x) {
+  return static_cast<double>(to_float(to_bf16(static_cast<float>(x))));
+}
+
+Ideal ideal_of(const AttentionHead& head, int64_t block, const uint64_t* keys) {
+  const int64_t first = head.first_row(block);
+  Ideal ideal;
+  for (int r = 0; r < head.rows(block); ++r) {
+    const int64_t limit = first + r + head.offset();
+    std::vector<double> score;
+    std::vector<int64_t> index;
+    double top = -HUGE_VAL;
+    for (int64_t j = 0; j <= limit; ++j) {
+      if (keys != nullptr && (keys[j / 64] >> (j % 64) & 1) == 0) continue;
+      double s = 0;
+      for (int x = 0; x < head.head_dim; ++x)
+        s += static_cast<double>(head.q[(first + r) * head.q_stride + x]) *
+             static_cast<double>(head.k[j * head.k_stride + x]);
+      s *= static_cast<double>(head.scale);
+      const auto cap = static_cast<double>(head.softcap);
+      if (cap > 0) s = cap * std::tanh(s / cap);
+      score.push_back(s);
+      index.push_back(j);
+      top = std::max(top, s);
+      ideal.largest_score = std::max(ideal.largest_score, std::abs(s));
+    }
+    double sum = 0;
+    std::vector<double> exact(static_cast<size_t>(head.head_dim)), rounded(exact);
+    for (size_t n = 0; n < score.size(); ++n) {
+      const double p = std::exp(score[n] - top);
+      sum += p;
+      for (size_t x = 0; x < exact.size(); ++x) {
+        const double value =
+            static_cast<double>(head.v[index[n] * head.v_stride + static_cast<int64_t>(x)]);
+        exact[x] += p * value;
+        rounded[x] += round_bf16(p) * value;
+      }
+    }
+    for (size_t x = 0; x < exact.size(); ++x) {
+      const double o = sum > 0 ? exact[x] / sum : 0;
+      ideal.o.push_back(o);
+      ideal.error = std::max(ideal.error, std::abs(round_bf16(sum > 0 ? rounded[x] / sum : 0) - o));
+    }
+    ideal.lse.push_back(sum > 0 ? top + std::log(sum) : -HUGE_VAL);
+  }
+  return ideal;
+}
+
+// lse is f32: 2^x to 7.5e-5 (cpu_amx) and 4 ulp of the score's 64 .. 256 products.
+double lse_tolerance(const Ideal& ideal) {
+  return 1e-4 + 8 * 0x1p-24 * ideal.largest_score * 8;
+}
+
+// Worst errors over all heads of the group, each as a share of what is allowed.
+struct Worst {
+  double o = 0, lse = 0;
+};
+
+Worst check_block(const Backend& backend, const Problem& problem, PackedGroup group, int64_t block,
+                  const uint64_t* keys) {
+  AlignedBuffer<std::byte> scratch(
+      backend.packed_scratch_bytes(problem.shape.head_dim, problem.shape.n_kv));
+  AlignedBuffer<std::byte> packed(backend.packed_bytes(problem.shape.head_dim, problem.shape.n_kv));
+  for (int64_t tile = 0; tile < group.rows.tiles(); ++tile)
+    backend.pack(group.rows, tile, packed.data());
+  group.packed = packed.data();
+  const int64_t tiles = backend.attend_packed(group, block, keys, scratch.data());
+  Worst worst;
+  for (int h = 0; h < group.heads; ++h) {
+    const AttentionHead head = problem.wide(h);
+    const Ideal ideal = ideal_of(head, block, keys);
+    const int64_t first = head.first_row(block);
+    const int rows = head.rows(block);
+    std::vector<float> o(static_cast<size_t>(rows * head.head_dim)), lse(static_cast<size_t>(rows));
+    CHECK(tiles == reference_backend().attend(head, block, keys, o.data(), head.head_dim,
+                                              lse.data(), nullptr));
+    // |v| < 6; scores err by ulps of f32, and so does lse.
+    const double allowed = 2 * ideal.error + 6 * lse_tolerance(ideal) * (ideal.error > 0 ? 1 : 0);
+    for (int r = 0; r < rows; ++r) {
+      for (int x = 0; x < head.head_dim; ++x) {
+        const double got =
+            static_cast<double>(to_float(group.o[h][(first + r) * group.o_stride + x]));
+        const double error = std::abs(got - ideal.o[static_cast<size_t>(r * head.head_dim + x)]);
+        const double share = error == 0 ? 0 : error / std::max(allowed, 1e-300);
+        worst.o = std::isfinite(share) ? std::max(worst.o, share) : HUGE_VAL;
+      }
+      const auto got = static_cast<double>(group.lse[h][first + r]);
+      const double want = ideal.lse[static_cast<size_t>(r)];
+      if (std::isinf(want) || !std::isfinite(got)) {
+        if (got != want) worst.lse = HUGE_VAL;
+        continue;
+      }
+      worst.lse = std::max(worst.lse, std::abs(got - want) / lse_tolerance(ideal));
+    }
+  }
+  return worst;
+}
+
+std::string describe(const Shape& s, int64_t block, uint64_t seed) {
+  return "n_q " + std::to_string(s.n_q) + " n_kv " + std::to_string(s.n_kv) + " d " +
+         std::to_string(s.head_dim) + " heads " + std::to_string(s.heads) + " cap " +
+         std::to_string(s.softcap) + " sigma " + std::to_string(s.sigma) + " block " +
+         std::to_string(block) + " seed " + std::to_string(seed);
+}
+
+TEST_CASE("bf16 conversion rounds to nearest even and keeps what is special", "[cpu]") {
+  CHECK(to_float(to_bf16(1.0f)) == 1.0f);
+  CHECK(to_bf16(1.00390625f).bits == 0x3f80);  // a tie, to even
+  CHECK(to_bf16(1.01171875f).bits == 0x3f82);  // a tie, to even
+  CHECK(to_bf16(1.00390637f).bits == 0x3f81);
+  CHECK(to_bf16(-std::numeric_limits<float>::infinity()).bits == 0xff80);
+  CHECK(to_bf16(3.4e38f).bits == 0x7f80);
+  CHECK(std::isnan(to_float(to_bf16(std::nanf("")))));
+}
+
+TEST_CASE("bf16 attention is as good as bf16 allows, for any shape and selection", "[cpu]") {
+  std::vector<Shape> shapes = {{1, 1, 64},
+                               {1, 64, 64},
+                               {1, 200, 64},
+                               {63, 63, 64},
+                               {64, 64, 64},
+                               {65, 65, 64},
+                               {65, 190, 128},
+                               {300, 300, 8},
+                               {130, 257, 80, 2},
+                               {127, 640, 96},
+                               {64, 64, 256},
+                               {200, 333, 64, 3, 5},
+                               {129, 129, 128, 4, 30},
+                               {1, 64, 64, 1, 1},
+                               {257, 257, 128, 8},
+                               {100, 700, 128, 2, 0, 8},
+                               {90, 90, 64, 2, 0, 30},
+                               {70, 300, 64, 1, 0, 0},
+                               {70, 300, 40, 2, 0, 1, true, -0.2f}};
+  const uint64_t base = 20260101;
+  std::printf("seeds from %llu\n", static_cast<unsigned long long>(base));
+  std::mt19937_64 engine(base);
+  const auto below = [&](int n) { return static_cast<int>(engine() % static_cast<uint64_t>(n)); };
+  while (shapes.size() < 400) {
+    const int n_q = 1 + below(200);
+    const int dims[] = {8, 16, 24, 40, 64, 64, 72, 80, 96, 128, 128, 136, 256};
+    const float sigmas[] = {1, 1, 1, 3, 10};
+    shapes.push_back({n_q, n_q + below(below(2) == 0 ? 1 : 500), dims[below(13)], 1 + below(3),
+                      below(5) == 0 ? 10.0f : 0.0f, sigmas[below(5)], below(2) == 0});
+  }
+  for_each_backend([&](const Backend& backend) {
+    const bool slow = backend.name() != "cpu_amx";
+    uint64_t seed = base;
+    Worst worst;
+    int64_t cases = 0;
+    std::mt19937_64 pick(base);
+    for (const Shape& shape : shapes) {
+      if (slow && seed > base + 60) break;
+      const Problem problem(shape, ++seed * 10);
+      for (int64_t m = 0; m < problem.group.shape().row_blocks(); ++m) {
+        const int64_t keys = problem.group.shape().keys_end(m);
+        for (int n = 0; n < (slow ? 2 : 4); ++n, ++cases) {
+          const auto words = random_selection(keys, pick);
+          const Worst got =
+              check_block(backend, problem, problem.group, m, n == 0 ? nullptr : words.data());
+          INFO(describe(shape, m, seed) << " selection " << n);
+          CHECK(got.o <= 1);
+          CHECK(got.lse <= 1);
+          worst = {std::max(worst.o, got.o), std::max(worst.lse, got.lse)};
+        }
+      }
+    }
+    std::printf("%s: %lld blocks, worst error %.2f of the allowed, lse %.2f\n",
+                std::string(backend.name()).c_str(), static_cast<long long>(cases), worst.o,
+                worst.lse);
+  });
+}
+
+TEST_CASE("bf16: heads of a group, alone or together, and any strides, agree to the bit", "[cpu]") {
+  for_each_backend([](const Backend& backend) {
+    for (const bool tokens_first : {false, true}) {
+      const Problem together({100, 340, 64, 4, 0, 1, tokens_first}, 5);
+      const Problem alone({100, 340, 64, 4, 0, 1, tokens_first}, 5);
+      std::mt19937_64 engine(3);
+      const auto words = random_selection(340, engine);
+      for (const uint64_t* keys : {static_cast<const uint64_t*>(nullptr), words.data()}) {
+        (void)check_block(backend, together, together.group, 1, keys);
+        for (int h = 0; h < 4; ++h) {
+          PackedGroup one = alone.group;
+          one.heads = 1;
+          one.q[0] = one.q[h];
+          one.o[0] = one.o[h];
+          one.lse[0] = one.lse[h];
+          AlignedBuffer<std::byte> scratch(backend.packed_scratch_bytes(64, 340));
+          AlignedBuffer<std::byte> packed(backend.packed_bytes(64, 340));
+          for (int64_t tile = 0; tile < one.rows.tiles(); ++tile)
+            backend.pack(one.rows, tile, packed.data());
+          one.packed = packed.data();
+          backend.attend_packed(one, 1, keys, scratch.data());
+        }
+        bool same = together.lse == alone.lse;
+        for (size_t i = 0; i < together.o.size(); ++i)
+          same = same && together.o[i].bits == alone.o[i].bits;
+        CHECK(same);
+      }
+    }
+  });
+}
+
+TEST_CASE("bf16: a full bitmap is dense attention to the bit", "[cpu]") {
+  for_each_backend([](const Backend& backend) {
+    const Problem problem({200, 333, 64}, 8);
+    for (int64_t m = 0; m < 4; ++m) {
+      (void)check_block(backend, problem, problem.group, m, nullptr);
+      const auto dense = problem.o;
+      const int64_t keys = problem.group.shape().keys_end(m);
+      std::vector<uint64_t> words(static_cast<size_t>(bitmap_words(keys)), ~uint64_t{0});
+      if (keys % 64 != 0) words.back() = (uint64_t{1} << (keys % 64)) - 1;
+      (void)check_block(backend, problem, problem.group, m, words.data());
+      bool same = true;
+      for (size_t i = 0; i < dense.size(); ++i) same = same && dense[i].bits == problem.o[i].bits;
+      CHECK(same);
+    }
+  });
+}
+
+TEST_CASE("probabilities over packed keys agree with the reference", "[cpu]") {
+  for_each_backend([](const Backend& backend) {
+    uint64_t seed = 400;
+    for (const Shape& shape : {Shape{1, 1, 64},
+                               {1, 300, 64},
+                               {63, 63, 80},
+                               {64, 700, 128},
+                               {33, 200, 8},
+                               {20, 257, 96, 1, 5},
+                               {64, 300, 256},
+                               {32, 90, 40}}) {
+      const Problem problem(shape, ++seed);
+      const int d = shape.head_dim;
+      const auto q = random_normal(static_cast<size_t>(shape.n_q * (d + 5)), seed + 7);
+      std::vector<int64_t> visible;
+      for (int64_t r = 0; r < shape.n_q; ++r) visible.push_back(1 + (r * 37) % shape.n_kv);
+      const int64_t stride = shape.n_kv + 5;
+      std::vector<float> got(static_cast<size_t>(shape.n_q * stride), -1.0f), want = got;
+      ProbabilityRows call{q.data(),
+                           d + 5,
+                           static_cast<int>(shape.n_q),
+                           nullptr,
+                           0,
+                           d,
+                           problem.group.scale,
+                           shape.softcap,
+                           visible.data(),
+                           got.data(),
+                           stride};
+      AlignedBuffer<std::byte> scratch(backend.packed_scratch_bytes(d, shape.n_kv));
+      AlignedBuffer<std::byte> packed(backend.packed_bytes(d, shape.n_kv));
+      for (int64_t tile = 0; tile < problem.group.rows.tiles(); ++tile)
+        backend.pack(problem.group.rows, tile, packed.data());
+      backend.packed_probabilities(call, packed.data(), shape.n_kv, scratch.data());
+      call.p = want.data();
+      call.k = problem.wide_k.data();
+      call.k_stride = problem.group.rows.k_stride;
+      reference_backend().probabilities(call, nullptr);
+      INFO("n_q " << shape.n_q << " n_kv " << shape.n_kv << " d " << d);
+      // 2^x to 7.5e-5 in value and in sum; queries of 16 bits move a score by 2^-17 of its
+      // products.
+      CHECK(test::worst_difference(got, want, {2e-7, 5e-4}) == "");
+    }
+  });
+}
+
+}  // namespace
+}  // namespace mi::kernels
