@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 namespace mi::kernels {
@@ -24,6 +25,12 @@ struct AttentionHead {
   int head_dim = 0;
   float scale = 0;    // multiplies q.k
   float softcap = 0;  // s <- softcap*tanh(s/softcap); 0: none
+  // bf16 input, as estimates see it: q holds f32 copies of rows q_first and on, keys are packed
+  // (Backend::pack), k is null unless an estimate reads keys.
+  int64_t q_first = 0;
+  const std::byte* packed = nullptr;
+
+  [[nodiscard]] const float* query(int64_t row) const { return q + (row - q_first) * q_stride; }
 
   [[nodiscard]] int64_t offset() const { return n_kv - n_q; }
   [[nodiscard]] int64_t row_blocks() const { return (n_q + kRowBlock - 1) / kRowBlock; }

@@ -7,7 +7,7 @@
 namespace mi {
 
 struct bf16 {  // NOLINT(readability-identifier-naming): a scalar, named like one
-  uint16_t bits = 0;
+  uint16_t bits;  // trivial, so that buffers of it may be zeroed at once
 };
 
 [[nodiscard]] inline float to_float(bf16 x) {

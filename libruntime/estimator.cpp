@@ -62,12 +62,23 @@ void mean_queries(const kernels::AttentionHead& head, int64_t begin, int64_t end
     float* mean = out + (m - begin) * head.head_dim;
     std::fill(mean, mean + head.head_dim, 0.0f);
     for (int r = 0; r < head.rows(m); ++r) {
-      const float* q = head.q + (head.first_row(m) + r) * head.q_stride;
+      const float* q = head.query(head.first_row(m) + r);
       for (int k = 0; k < head.head_dim; ++k) mean[k] += q[k];
     }
     const float inverse = 1.0f / static_cast<float>(head.rows(m));
     for (int k = 0; k < head.head_dim; ++k) mean[k] *= inverse;
   }
+}
+
+void key_probabilities(const kernels::AttentionHead& head, const kernels::Backend& backend,
+                       kernels::ProbabilityRows rows, void* scratch) {
+  if (head.packed != nullptr) {
+    backend.packed_probabilities(rows, head.packed, head.n_kv, scratch);
+    return;
+  }
+  rows.k = head.k;
+  rows.k_stride = head.k_stride;
+  backend.probabilities(rows, scratch);
 }
 
 }  // namespace mi::runtime

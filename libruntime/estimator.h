@@ -53,6 +53,10 @@ class Estimator {
   // Largest `dim` it asks of Backend::probabilities.
   [[nodiscard]] virtual int probability_dim(const CallShape& shape) const = 0;
 
+  // Whether prepare reads keys themselves, not only their probabilities.
+  [[nodiscard]] virtual bool reads_keys() const { return false; }
+
+  // Of the queries only the last 64 rows are read.
   virtual void prepare(const kernels::AttentionHead& head, const kernels::Backend& backend,
                        const EstimatorMemory& memory) const = 0;
   // e [end - begin, n_kv], rows e_stride apart, for row blocks [begin, end) (at most 64);
@@ -83,5 +87,9 @@ void force_keys(const EstimatorParams& params, const kernels::AttentionHead& hea
 
 // Mean query of row blocks [begin, end): out [end - begin, head_dim].
 void mean_queries(const kernels::AttentionHead& head, int64_t begin, int64_t end, float* out);
+
+// Backend::probabilities over the head's own keys, f32 or packed; rows.k is filled in.
+void key_probabilities(const kernels::AttentionHead& head, const kernels::Backend& backend,
+                       kernels::ProbabilityRows rows, void* scratch);
 
 }  // namespace mi::runtime

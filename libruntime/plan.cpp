@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <new>
+#include <type_traits>
 
 #include <fmt/format.h>
 #include <omp.h>
+
+#include "libruntime/packed_wave.h"
 
 namespace mi::runtime {
 namespace {
@@ -96,12 +99,14 @@ void Plan::size_workspace() {
   size_t evidence = 0;
   size_t scratch = 0;
   bool any_cap = false;
+  bool reads_keys = false;
   int wide = shape_.head_dim;
   for (const auto& layer : layers_) {
     for (const HeadPlan& head : layer) {
       evidence = std::max(evidence, head.estimator->evidence_floats(call));
       scratch = std::max(scratch, head.estimator->scratch_floats(call));
       wide = std::max(wide, head.estimator->probability_dim(call));
+      reads_keys = reads_keys || head.estimator->reads_keys();
       any_cap = any_cap || head.tile_cap;
     }
   }
@@ -117,17 +122,43 @@ void Plan::size_workspace() {
   scratch_bytes_ = round_up(scratch * sizeof(float));
   kernel_scratch_bytes_ = round_up(std::max(backend_->scratch_bytes(shape_.head_dim, shape_.n_kv),
                                             backend_->scratch_bytes(wide, kernels::kRowBlock)));
-  thread_bytes_ = estimate_bytes_ + scratch_bytes_ + kernel_scratch_bytes_;
+  const bool is_bf16 = shape_.element == Element::bf16;
+  if (is_bf16) {
+    const auto dim = static_cast<size_t>(shape_.head_dim);
+    const auto keys = static_cast<size_t>(shape_.n_kv);
+    kernel_scratch_bytes_ = round_up(std::max(
+        kernel_scratch_bytes_, backend_->packed_scratch_bytes(shape_.head_dim, shape_.n_kv)));
+    packed_bytes_ = round_up(backend_->packed_bytes(shape_.head_dim, shape_.n_kv));
+    wide_key_bytes_ = reads_keys ? round_up(keys * dim * sizeof(float)) : 0;
+    const int64_t rows = std::min(shape_.n_q, kEstimateGroup * kernels::kRowBlock);
+    query_bytes_ = round_up(static_cast<size_t>(rows) * dim * sizeof(float));
+  }
+  thread_bytes_ = estimate_bytes_ + scratch_bytes_ + kernel_scratch_bytes_ + query_bytes_;
   // Heads run together so that threads share the work of each; 64 MiB of indexes at most.
   const size_t affordable = std::max<size_t>(1, (size_t{64} << 20) / head_bytes_);
   wave_heads_ = static_cast<int>(std::min(affordable, static_cast<size_t>(shape_.heads)));
   workspace_bytes_ = static_cast<size_t>(wave_heads_) * head_bytes_ +
                      static_cast<size_t>(threads_) * thread_bytes_;
+  if (is_bf16) workspace_bytes_ += wave_kv_heads() * (packed_bytes_ + wide_key_bytes_);
 }
 
-Status Plan::check_views(int layer, const TensorView<const float, 3>& q,
-                         const TensorView<const float, 3>& k, const TensorView<const float, 3>& v,
-                         const TensorView<float, 3>& o) const {
+// KV heads that a wave touches at most, wherever it begins.
+size_t Plan::wave_kv_heads() const {
+  const int group = shape_.heads / shape_.kv_heads;
+  const int heads = std::min(wave_heads_, kMaxWave);
+  return static_cast<size_t>(std::min(shape_.kv_heads, (heads + group - 2) / group + 1));
+}
+
+template <class T>
+Status Plan::check_views(int layer, const TensorView<const T, 3>& q,
+                         const TensorView<const T, 3>& k, const TensorView<const T, 3>& v,
+                         const TensorView<T, 3>& o) const {
+  constexpr Element kElement = std::is_same_v<T, bf16> ? Element::bf16 : Element::f32;
+  if (kElement != shape_.element)
+    return fail(Code::invalid_argument,
+                fmt::format("element: got {}, the plan is for {}",
+                            kElement == Element::bf16 ? "bf16" : "f32",
+                            shape_.element == Element::bf16 ? "bf16" : "f32"));
   if (layer < 0 || layer >= layers())
     return fail(Code::invalid_argument,
                 fmt::format("layer: got {}, the config has {}", layer, layers()));
@@ -161,11 +192,24 @@ struct Plan::Wave {
   std::span<HeadStats> stats;                     // [count] or empty
   std::byte* head_memory = nullptr;
   std::byte* thread_memory = nullptr;
+  const PackedWave* packed = nullptr;  // bf16 input; o and lse above are then empty
 };
 
 Status Plan::run(int layer, TensorView<const float, 3> q, TensorView<const float, 3> k,
                  TensorView<const float, 3> v, TensorView<float, 3> o, TensorView<float, 2> lse,
                  void* workspace, std::span<HeadStats> stats, Unspent& unspent) const {
+  return run_layer<float>(layer, q, k, v, o, lse, workspace, stats, unspent);
+}
+Status Plan::run(int layer, TensorView<const bf16, 3> q, TensorView<const bf16, 3> k,
+                 TensorView<const bf16, 3> v, TensorView<bf16, 3> o, TensorView<float, 2> lse,
+                 void* workspace, std::span<HeadStats> stats, Unspent& unspent) const {
+  return run_layer<bf16>(layer, q, k, v, o, lse, workspace, stats, unspent);
+}
+
+template <class T>
+Status Plan::run_layer(int layer, TensorView<const T, 3> q, TensorView<const T, 3> k,
+                       TensorView<const T, 3> v, TensorView<T, 3> o, TensorView<float, 2> lse,
+                       void* workspace, std::span<HeadStats> stats, Unspent& unspent) const {
   MI_CHECK(check_views(layer, q, k, v, o));
   if (!stats.empty() && stats.size() != static_cast<size_t>(shape_.heads))
     return fail(Code::invalid_argument,
@@ -180,33 +224,55 @@ Status Plan::run(int layer, TensorView<const float, 3> q, TensorView<const float
   const int group = shape_.heads / shape_.kv_heads;
   for (int begin = 0; begin < shape_.heads; begin += std::min(wave_heads_, kMaxWave)) {
     const int count = std::min({wave_heads_, kMaxWave, shape_.heads - begin});
-    for (int i = 0; i < count; ++i) {
-      const int h = begin + i;
-      const int g = h / group;
-      heads[static_cast<size_t>(i)] = {.q = q.data + h * q.stride[0],
-                                       .k = k.data + g * k.stride[0],
-                                       .v = v.data + g * v.stride[0],
-                                       .q_stride = q.stride[1],
-                                       .k_stride = k.stride[1],
-                                       .v_stride = v.stride[1],
-                                       .n_q = shape_.n_q,
-                                       .n_kv = shape_.n_kv,
-                                       .head_dim = shape_.head_dim,
-                                       .scale = shape_.scale,
-                                       .softcap = shape_.softcap};
-    }
     const auto first = static_cast<size_t>(begin);
     const auto size = static_cast<size_t>(count);
     Wave wave;
-    wave.plans = std::span(layers_[static_cast<size_t>(layer)]).subspan(first, size);
-    wave.heads = std::span(heads).first(size);
-    wave.o = o;
-    wave.o.data += begin * o.stride[0];
-    wave.lse = lse;
-    if (lse.data != nullptr) wave.lse.data += begin * lse.stride[0];
-    if (!stats.empty()) wave.stats = stats.subspan(first, size);
+    PackedWave packed;
     wave.head_memory = static_cast<std::byte*>(workspace);
     wave.thread_memory = wave.head_memory + static_cast<size_t>(wave_heads_) * head_bytes_;
+    if constexpr (std::is_same_v<T, bf16>) {
+      std::byte* memory = wave.thread_memory + static_cast<size_t>(threads_) * thread_bytes_;
+      packed = {.backend = backend_,
+                .q = q,
+                .k = k,
+                .v = v,
+                .o = o,
+                .lse = lse,
+                .first = begin,
+                .count = count,
+                .heads_per_kv = group,
+                .scale = shape_.scale,
+                .softcap = shape_.softcap,
+                .packed = memory,
+                .packed_bytes = packed_bytes_};
+      if (wide_key_bytes_ > 0)
+        packed.wide_keys = reinterpret_cast<float*>(memory + wave_kv_heads() * packed_bytes_);
+      for (int i = 0; i < count; ++i) heads[static_cast<size_t>(i)] = packed.head(i);
+      wave.packed = &packed;
+    } else {
+      for (int i = 0; i < count; ++i) {
+        const int h = begin + i;
+        const int g = h / group;
+        heads[static_cast<size_t>(i)] = {.q = q.data + h * q.stride[0],
+                                         .k = k.data + g * k.stride[0],
+                                         .v = v.data + g * v.stride[0],
+                                         .q_stride = q.stride[1],
+                                         .k_stride = k.stride[1],
+                                         .v_stride = v.stride[1],
+                                         .n_q = shape_.n_q,
+                                         .n_kv = shape_.n_kv,
+                                         .head_dim = shape_.head_dim,
+                                         .scale = shape_.scale,
+                                         .softcap = shape_.softcap};
+      }
+      wave.o = o;
+      wave.o.data += begin * o.stride[0];
+      wave.lse = lse;
+      if (lse.data != nullptr) wave.lse.data += begin * lse.stride[0];
+    }
+    wave.plans = std::span(layers_[static_cast<size_t>(layer)]).subspan(first, size);
+    wave.heads = std::span(heads).first(size);
+    if (!stats.empty()) wave.stats = stats.subspan(first, size);
     run_wave(wave, unspent);
   }
   return {};
@@ -300,6 +366,18 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
   };
   std::array<float, kMaxWave> lambda{};
   std::array<bool, kMaxWave> again{};
+  // Heads that attend a row block in one call: of bf16 input, dense ones that share a KV head.
+  std::array<int, kMaxWave + 1> starts{};
+  int64_t calls = 0;
+  for (int i = 0; i < count; ++i) {
+    const int before = starts[static_cast<size_t>(calls)];
+    const bool joins =
+        wave.packed != nullptr && i > 0 && is_dense(i) && is_dense(before) &&
+        i - before < kernels::kMaxGroup &&
+        wave.heads[static_cast<size_t>(i)].packed == wave.heads[static_cast<size_t>(before)].packed;
+    if (!joins && i > 0) starts[static_cast<size_t>(++calls)] = i;
+  }
+  starts[static_cast<size_t>(++calls)] = static_cast<int>(count);
 
 #pragma omp parallel num_threads(threads_)
   {
@@ -308,6 +386,14 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
     EstimatorMemory memory;
     memory.scratch = reinterpret_cast<float*>(own + estimate_bytes_);
     memory.kernel_scratch = own + estimate_bytes_ + scratch_bytes_;
+    auto* queries =
+        reinterpret_cast<float*>(own + estimate_bytes_ + scratch_bytes_ + kernel_scratch_bytes_);
+    // Head i for an estimate that reads these query rows.
+    const auto head_with = [&](int64_t i, int64_t first, int64_t last) {
+      return wave.packed == nullptr
+                 ? wave.heads[static_cast<size_t>(i)]
+                 : wave.packed->with_queries(static_cast<int>(i), first, last, queries);
+    };
 
     const auto estimate_group = [&](int64_t unit) {
       const int64_t i = unit / groups;
@@ -316,7 +402,9 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
       const auto at = static_cast<size_t>(i);
       const HeadPlan& plan = wave.plans[at];
       memory.evidence = reinterpret_cast<float*>(memory_of(i));
-      plan.estimator->rows(wave.heads[at], *backend_, memory, begin, end, e, shape_.n_kv);
+      const auto head =
+          head_with(i, begin * kernels::kRowBlock, std::min(shape_.n_q, end * kernels::kRowBlock));
+      plan.estimator->rows(head, *backend_, memory, begin, end, e, shape_.n_kv);
       for (int64_t m = begin; m < end; ++m) {
         const float* row = e + (m - begin) * shape_.n_kv;
         const int64_t keys = call.keys_end(m);
@@ -329,13 +417,18 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
       }
     };
 
+    if (wave.packed != nullptr) {
+#pragma omp for schedule(static)
+      for (int64_t unit = 0; unit < wave.packed->pack_units(); ++unit) wave.packed->pack(unit);
+    }
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < count; ++i) {
       const auto at = static_cast<size_t>(i);
       const HeadPlan& plan = wave.plans[at];
       lambda[at] = plan.resolved.spend_share ? HUGE_VALF : plan.resolved.lambda;
       memory.evidence = reinterpret_cast<float*>(memory_of(i));
-      plan.estimator->prepare(wave.heads[at], *backend_, memory);
+      const auto head = head_with(i, std::max<int64_t>(0, shape_.n_q - 64), shape_.n_q);
+      plan.estimator->prepare(head, *backend_, memory);
     }
 #pragma omp for schedule(dynamic)
     for (int64_t unit = 0; unit < count * groups; ++unit)
@@ -349,12 +442,20 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
 
         // Longest rows first; heads of a KV group back to back on a row block.
 #pragma omp for schedule(dynamic)
-    for (int64_t unit = 0; unit < count * blocks; ++unit) {
-      const int64_t m = blocks - 1 - unit / count;
-      const int64_t i = unit % count;
+    for (int64_t unit = 0; unit < calls * blocks; ++unit) {
+      const int64_t m = blocks - 1 - unit / calls;
+      const auto call_at = static_cast<size_t>(unit % calls);
+      const int i = starts[call_at];
+      const uint64_t* keys = is_dense(i) ? nullptr : bitmap_of(i) + m * words;
+      if (wave.packed != nullptr) {
+        const int heads = starts[call_at + 1] - i;
+        const int64_t tiles =
+            backend_->attend_packed(wave.packed->group(i, heads), m, keys, memory.kernel_scratch);
+        for (int n = 0; n < heads; ++n) tiles_of(i + n)[m] = tiles;
+        continue;
+      }
       const kernels::AttentionHead& head = wave.heads[static_cast<size_t>(i)];
       const int64_t row = head.first_row(m);
-      const uint64_t* keys = is_dense(i) ? nullptr : bitmap_of(i) + m * words;
       float* lse = wave.lse.data == nullptr
                        ? nullptr
                        : wave.lse.data + i * wave.lse.stride[0] + row * wave.lse.stride[1];

@@ -11,12 +11,15 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/bf16.h"
 #include "kernels/tensor_view.h"
 #include "libruntime/config.h"
 #include "libruntime/resolve.h"
 #include "libruntime/select.h"
 
 namespace mi::runtime {
+
+enum class Element { f32, bf16 };  // of q, k, v and o; lse is f32
 
 struct PlanShape {
   int64_t n_q = 0;   // query tokens of this call
@@ -26,6 +29,7 @@ struct PlanShape {
   int head_dim = 0;
   float scale = 0;    // 0: 1/sqrt(head_dim)
   float softcap = 0;  // 0: none
+  Element element = Element::f32;
 };
 
 // What a run executed for one head.
@@ -61,6 +65,11 @@ class Plan {
                            TensorView<const float, 3> v, TensorView<float, 3> o,
                            TensorView<float, 2> lse, void* workspace, std::span<HeadStats> stats,
                            Unspent& unspent) const;
+  // The same for a plan of bf16 elements. Sums are f32; probabilities are rounded to bf16.
+  [[nodiscard]] Status run(int layer, TensorView<const bf16, 3> q, TensorView<const bf16, 3> k,
+                           TensorView<const bf16, 3> v, TensorView<bf16, 3> o,
+                           TensorView<float, 2> lse, void* workspace, std::span<HeadStats> stats,
+                           Unspent& unspent) const;
 
  private:
   struct HeadPlan {
@@ -70,10 +79,15 @@ class Plan {
   };
   struct Wave;
 
-  Status check_views(int layer, const TensorView<const float, 3>& q,
-                     const TensorView<const float, 3>& k, const TensorView<const float, 3>& v,
-                     const TensorView<float, 3>& o) const;
+  template <class T>
+  Status check_views(int layer, const TensorView<const T, 3>& q, const TensorView<const T, 3>& k,
+                     const TensorView<const T, 3>& v, const TensorView<T, 3>& o) const;
+  template <class T>
+  Status run_layer(int layer, TensorView<const T, 3> q, TensorView<const T, 3> k,
+                   TensorView<const T, 3> v, TensorView<T, 3> o, TensorView<float, 2> lse,
+                   void* workspace, std::span<HeadStats> stats, Unspent& unspent) const;
   void size_workspace();
+  [[nodiscard]] size_t wave_kv_heads() const;
   void run_wave(const Wave& wave, Unspent& unspent) const;
   template <class Bins, class Tiles>
   void apply_caps(const Wave& wave, int64_t blocks, const Bins& bins_of, const Tiles& tiles_of,
@@ -96,6 +110,11 @@ class Plan {
   size_t scratch_bytes_ = 0;
   size_t kernel_scratch_bytes_ = 0;
   size_t thread_bytes_ = 0;
+  // bf16 only: K and V of a KV head packed, its keys as f32 when estimates read them, and a
+  // thread's query rows as f32.
+  size_t packed_bytes_ = 0;
+  size_t wide_key_bytes_ = 0;
+  size_t query_bytes_ = 0;
   size_t workspace_bytes_ = 0;
 };
 

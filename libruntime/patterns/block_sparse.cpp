@@ -37,6 +37,7 @@ class PooledBlocks final : public Estimator {
     return shape.head_dim;
   }
 
+  [[nodiscard]] bool reads_keys() const override { return true; }
   void prepare(const kernels::AttentionHead& head, const kernels::Backend&,
                const EstimatorMemory& memory) const override {
     for (int64_t b = 0; b < key_blocks(head.n_kv); ++b) {
@@ -100,6 +101,7 @@ class AntidiagonalBlocks final : public Estimator {
     return params().stride * shape.head_dim;
   }
 
+  [[nodiscard]] bool reads_keys() const override { return true; }
   void prepare(const kernels::AttentionHead& head, const kernels::Backend&,
                const EstimatorMemory& memory) const override {
     for (int64_t j = 0; j < head.n_kv; ++j)
@@ -131,7 +133,7 @@ class AntidiagonalBlocks final : public Estimator {
           float* piece = queries + count * wide + i * head.head_dim;
           const int64_t source = row + stride - 1 - i;
           if (source < head.n_q) {
-            std::copy_n(head.q + source * head.q_stride, head.head_dim, piece);
+            std::copy_n(head.query(source), head.head_dim, piece);
           } else {
             std::fill(piece, piece + head.head_dim, 0.0f);
           }

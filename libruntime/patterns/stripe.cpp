@@ -33,18 +33,17 @@ class Stripe final : public Estimator {
     mean_queries(head, begin, end, memory.scratch);
     int64_t visible[kEstimateGroup];
     for (int64_t m = begin; m < end; ++m) visible[m - begin] = head.keys_end(m);
-    backend.probabilities({.q = memory.scratch,
-                           .q_stride = head.head_dim,
-                           .rows = static_cast<int>(end - begin),
-                           .k = head.k,
-                           .k_stride = head.k_stride,
-                           .dim = head.head_dim,
-                           .scale = head.scale,
-                           .softcap = head.softcap,
-                           .visible = visible,
-                           .p = e,
-                           .p_stride = e_stride},
-                          memory.kernel_scratch);
+    key_probabilities(head, backend,
+                      {.q = memory.scratch,
+                       .q_stride = head.head_dim,
+                       .rows = static_cast<int>(end - begin),
+                       .dim = head.head_dim,
+                       .scale = head.scale,
+                       .softcap = head.softcap,
+                       .visible = visible,
+                       .p = e,
+                       .p_stride = e_stride},
+                      memory.kernel_scratch);
     for (int64_t m = begin; m < end; ++m) {
       float* row = e + (m - begin) * e_stride;
       for (int64_t j = 0; j < visible[m - begin]; ++j) row[j] *= kernels::kRowBlock;

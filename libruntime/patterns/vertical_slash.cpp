@@ -57,18 +57,17 @@ class VerticalSlash final : public Estimator {
     const int rows = static_cast<int>(std::min<int64_t>(64, head.n_q));
     int64_t visible[64];
     for (int r = 0; r < rows; ++r) visible[r] = n - rows + r + 1;
-    backend.probabilities({.q = head.q + (head.n_q - rows) * head.q_stride,
-                           .q_stride = head.q_stride,
-                           .rows = rows,
-                           .k = head.k,
-                           .k_stride = head.k_stride,
-                           .dim = head.head_dim,
-                           .scale = head.scale,
-                           .softcap = head.softcap,
-                           .visible = visible,
-                           .p = memory.scratch,
-                           .p_stride = n},
-                          memory.kernel_scratch);
+    key_probabilities(head, backend,
+                      {.q = head.query(head.n_q - rows),
+                       .q_stride = head.q_stride,
+                       .rows = rows,
+                       .dim = head.head_dim,
+                       .scale = head.scale,
+                       .softcap = head.softcap,
+                       .visible = visible,
+                       .p = memory.scratch,
+                       .p_stride = n},
+                      memory.kernel_scratch);
     float* column = memory.evidence;
     float* slash = memory.evidence + n;
     std::fill(column, column + 2 * n, 0.0f);

@@ -1,0 +1,76 @@
+#include "libruntime/packed_wave.h"
+
+#include <algorithm>
+
+namespace mi::runtime {
+namespace {
+
+void widen(const bf16* from, int64_t from_stride, int64_t rows, int64_t dim, float* to) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t x = 0; x < dim; ++x) to[r * dim + x] = to_float(from[r * from_stride + x]);
+}
+
+}  // namespace
+
+kernels::KeyValueRows PackedWave::key_values(int g) const {
+  const int64_t kv = first_kv() + g;
+  return {.k = k.data + kv * k.stride[0],
+          .v = v.data + kv * v.stride[0],
+          .k_stride = k.stride[1],
+          .v_stride = v.stride[1],
+          .n_kv = k.extent[1],
+          .head_dim = static_cast<int>(k.extent[2])};
+}
+
+void PackedWave::pack(int64_t unit) const {
+  const int64_t tiles = key_values(0).tiles();
+  const auto g = static_cast<int>(unit / tiles);
+  const int64_t tile = unit % tiles;
+  const kernels::KeyValueRows rows = key_values(g);
+  backend->pack(rows, tile, packed + static_cast<size_t>(g) * packed_bytes);
+  if (wide_keys == nullptr) return;
+  const int64_t key = tile * kernels::kKeyTile;
+  widen(rows.k + key * rows.k_stride, rows.k_stride,
+        std::min<int64_t>(kernels::kKeyTile, rows.n_kv - key), rows.head_dim,
+        wide_keys + (g * rows.n_kv + key) * rows.head_dim);
+}
+
+kernels::AttentionHead PackedWave::head(int i) const {
+  const int g = (first + i) / heads_per_kv - first_kv();
+  kernels::AttentionHead head = group(i, 1).shape();
+  head.packed = packed + static_cast<size_t>(g) * packed_bytes;
+  if (wide_keys != nullptr) head.k = wide_keys + g * head.n_kv * head.head_dim;
+  head.k_stride = head.q_stride = head.head_dim;
+  return head;
+}
+
+kernels::AttentionHead PackedWave::with_queries(int i, int64_t begin, int64_t end,
+                                                float* rows) const {
+  kernels::AttentionHead result = head(i);
+  widen(q[first + i][begin].data, q.stride[1], end - begin, result.head_dim, rows);
+  result.q = rows;
+  result.q_first = begin;
+  return result;
+}
+
+kernels::PackedGroup PackedWave::group(int i, int heads) const {
+  const int g = (first + i) / heads_per_kv - first_kv();
+  kernels::PackedGroup result;
+  result.rows = key_values(g);
+  result.packed = packed + static_cast<size_t>(g) * packed_bytes;
+  result.heads = heads;
+  for (int n = 0; n < heads; ++n) {
+    const int64_t h = first + i + n;
+    result.q[n] = q.data + h * q.stride[0];
+    result.o[n] = o.data + h * o.stride[0];
+    result.lse[n] = lse.data == nullptr ? nullptr : lse.data + h * lse.stride[0];
+  }
+  result.q_stride = q.stride[1];
+  result.o_stride = o.stride[1];
+  result.n_q = q.extent[1];
+  result.scale = scale;
+  result.softcap = softcap;
+  return result;
+}
+
+}  // namespace mi::runtime
