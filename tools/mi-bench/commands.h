@@ -30,12 +30,19 @@ struct BenchOptions {
   int threads = 0;
   std::string backend;
   bool json = false;
+  int rounds = 5;
 };
 void add_frontier(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_needles(CLI::App& app, BenchOptions& options, std::function<int()>& run);
+// The machine and our kernels on it; no model.
+void add_roof(CLI::App& app, BenchOptions& options, std::function<int()>& run);
+void add_attention(CLI::App& app, BenchOptions& options, std::function<int()>& run);
+void add_sparse(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 
 // --model, --threads, --backend, --seed and --json of every subcommand.
 void add_common(CLI::App& command, BenchOptions& options);
+// The same but --model, and --rounds.
+void add_timing(CLI::App& command, BenchOptions& options);
 // --lengths of a subcommand with its own default.
 void add_lengths(CLI::App& command, BenchOptions& options, const std::vector<int64_t>& standard);
 [[nodiscard]] Result<search::ComputeOptions> compute_options(const BenchOptions& options);

@@ -14,6 +14,9 @@ int main(int argc, char** argv) try {
   std::function<int()> run;
   mi::tools::add_frontier(app, options, run);
   mi::tools::add_needles(app, options, run);
+  mi::tools::add_roof(app, options, run);
+  mi::tools::add_attention(app, options, run);
+  mi::tools::add_sparse(app, options, run);
   return mi::tools::run_tool(app, mi::tools::kBench, argc, argv, [&] { return run(); });
 } catch (const std::exception& error) {  // from the parser's own set-up
   return mi::tools::give_up(mi::tools::kBench, error.what());
