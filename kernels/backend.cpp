@@ -25,7 +25,8 @@ Status Backend::supports(const AttentionHead& head) const {
 
 std::span<const Backend* const> all_backends() {
   static const std::array<const Backend*, 5> backends = {
-      &cpu_amx::backend(), &cpu_avx512::backend(), &cpu_avx2::backend(), &cpu_generic::backend(), &reference_backend()};
+      &cpu_amx::backend(), &cpu_avx512::backend(), &cpu_avx2::backend(), &cpu_generic::backend(),
+      &reference_backend()};
   return backends;
 }
 

@@ -6,7 +6,7 @@
 
 namespace mi {
 
-struct bf16 {  // NOLINT(readability-identifier-naming): a scalar, named like one
+struct bf16 {     // NOLINT(readability-identifier-naming): a scalar, named like one
   uint16_t bits;  // trivial, so that buffers of it may be zeroed at once
 };
 
