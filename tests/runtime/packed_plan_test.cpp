@@ -119,8 +119,9 @@ Run<T> run_plan(const HeadConfig& config, const Case& c, TensorView<const T, 3> 
   // Nothing is read before it is written, and nothing beyond the stated size.
   std::memset(workspace.data(), 0xff, workspace.size());
   Run<T> run(c);
+  Unspent unspent;
   const Status status =
-      plan->run(0, q, k, v, run.o.view(), run.lse.view(), workspace.data(), run.stats);
+      plan->run(0, q, k, v, run.o.view(), run.lse.view(), workspace.data(), run.stats, unspent);
   INFO(status.what);
   REQUIRE(status);
   for (size_t i = plan->workspace_bytes(); i < workspace.size(); ++i)
@@ -279,8 +280,9 @@ TEST_CASE("a run refuses the other element type", "[cpu]") {
   REQUIRE(plan);
   AlignedBuffer<std::byte> workspace(plan->workspace_bytes());
   Run<bf16> run(c);
+  Unspent unspent;
   const Status status = plan->run(0, t.q.view(), t.k.view(), t.v.view(), run.o.view(),
-                                  run.lse.view(), workspace.data(), run.stats);
+                                  run.lse.view(), workspace.data(), run.stats, unspent);
   CHECK(status.code == Code::invalid_argument);
   CHECK(status.what.find("bf16") != std::string::npos);
 }

@@ -43,8 +43,9 @@ struct Problem {
     fill_random(v, seed + 2);
   }
   [[nodiscard]] Status run() {
+    runtime::Unspent unspent;
     return plan.run(0, std::as_const(q).view(), std::as_const(k).view(), std::as_const(v).view(),
-                    o.view(), {}, workspace.data(), {});
+                    o.view(), {}, workspace.data(), {}, unspent);
   }
 };
 

@@ -114,8 +114,9 @@ struct PlanRun {
   std::vector<runtime::HeadStats> stats = std::vector<runtime::HeadStats>(kHeads);
   explicit PlanRun(runtime::Plan made) : plan(std::move(made)), workspace(plan.workspace_bytes()) {}
   Status run(Problem& p) {
+    runtime::Unspent unspent;
     return plan.run(0, std::as_const(p.q).view(), std::as_const(p.k).view(),
-                    std::as_const(p.v).view(), p.o.view(), {}, workspace.data(), stats);
+                    std::as_const(p.v).view(), p.o.view(), {}, workspace.data(), stats, unspent);
   }
   [[nodiscard]] int64_t tiles() const {
     int64_t total = 0;
