@@ -1,4 +1,5 @@
 // cpu_amx: bf16 input by AMX tiles; f32 input exactly as cpu_avx512 runs it.
+#include <cpuid.h>
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -21,8 +22,11 @@ static bool tiles_granted() {
 }
 
 static const char* missing_instruction() {
-  if (!__builtin_cpu_supports("amx-tile")) return "AMX tiles";
-  if (!__builtin_cpu_supports("amx-bf16")) return "AMX bf16";
+  // Leaf 7 of cpuid; clang 14's __builtin_cpu_supports does not know AMX.
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return "cpuid leaf 7";
+  if ((edx >> 24 & 1) == 0) return "AMX tiles";
+  if ((edx >> 22 & 1) == 0) return "AMX bf16";
   if (!__builtin_cpu_supports("avx512bf16")) return "AVX-512 BF16";
   if (!tiles_granted()) return "the kernel's permission for AMX tile data";
   return nullptr;

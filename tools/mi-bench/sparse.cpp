@@ -164,7 +164,7 @@ Result<std::vector<Row>> measure(const BenchOptions& options) {
       Problem problem(n, dim, threads, *backend, options.seed);
       runtime::HeadEntry stripe;
       stripe.pattern = runtime::Pattern::stripe;
-      // Random keys have no structure: this threshold keeps about the stated share of them.
+      // Its threshold is found per prompt, so the estimates are made twice.
       stripe.share[0] = kDensity;
       MI_TRY(PlanRun dense, make_plan(problem, {}));
       MI_TRY(PlanRun stripes, make_plan(problem, stripe));
