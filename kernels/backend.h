@@ -59,6 +59,8 @@ class Backend {
   // Whether this machine can run it; what says which instruction is missing.
   [[nodiscard]] virtual Status available() const = 0;
   [[nodiscard]] virtual Status supports(const AttentionHead& head) const;
+  // The backend whose arithmetic f32 input gets: itself, unless it is for bf16 only.
+  [[nodiscard]] virtual const Backend& f32() const { return *this; }
   // Bytes of 64-byte aligned scratch that any call on such a head needs, O(n_kv).
   [[nodiscard]] virtual size_t scratch_bytes(int head_dim, int64_t n_kv) const = 0;
 
@@ -83,6 +85,9 @@ class Backend {
                                     int64_t n_kv, void* scratch) const;
   // Scratch of these calls; scratch_bytes() does not cover them.
   [[nodiscard]] virtual size_t packed_scratch_bytes(int head_dim, int64_t n_kv) const;
+
+  // Bit j of the result: e[j] > threshold, for j < count <= 64.
+  [[nodiscard]] virtual uint64_t above(const float* e, int64_t count, float threshold) const;
 
   // Exact mass (and output error) of every candidate of every family in one pass over a row block.
   virtual void score(const ScoreBlock& block, void* scratch) const = 0;

@@ -409,9 +409,9 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
         const float* row = e + (m - begin) * shape_.n_kv;
         const int64_t keys = call.keys_end(m);
         uint64_t* selection = bitmap_of(i) + m * words;
-        int64_t selected = select_keys(row, keys, lambda[at], selection);
+        int64_t selected = select_keys(*backend_, row, keys, lambda[at], selection);
         if (!plan.resolved.params.counts)
-          selected = fill_tile(row, keys, lambda[at], selected, selection);
+          selected = fill_tile(*backend_, row, keys, selected, selection);
         tiles_of(i)[m] = tiles_for(selected);
         if (plan.tile_cap) count_bins(row, keys, bins_of(i) + m * kHistogramBins);
       }

@@ -28,20 +28,18 @@ float lambda_of_bin(int lowest) {
                         0.0f);
 }
 
-int64_t select_keys(const float* e, int64_t keys, float lambda, uint64_t* words) {
+int64_t select_keys(const kernels::Backend& backend, const float* e, int64_t keys, float lambda,
+                    uint64_t* words) {
   int64_t selected = 0;
   for (int64_t begin = 0; begin < keys; begin += 64) {
-    const int64_t count = std::min<int64_t>(64, keys - begin);
-    uint64_t word = 0;
-    for (int64_t j = 0; j < count; ++j)
-      word |= static_cast<uint64_t>(e[begin + j] > lambda ? 1 : 0) << j;
-    words[begin / 64] = word;
-    selected += std::popcount(word);
+    words[begin / 64] = backend.above(e + begin, std::min<int64_t>(64, keys - begin), lambda);
+    selected += std::popcount(words[begin / 64]);
   }
   return selected;
 }
 
-int64_t fill_tile(const float* e, int64_t keys, float lambda, int64_t selected, uint64_t* words) {
+int64_t fill_tile(const kernels::Backend& backend, const float* e, int64_t keys, int64_t selected,
+                  uint64_t* words) {
   const int64_t room = std::min(tiles_for(selected) * kernels::kKeyTile, keys) - selected;
   if (room == 0) return selected;
   // The best so far, the least of them on top: the latest of equal ones.
@@ -51,11 +49,17 @@ int64_t fill_tile(const float* e, int64_t keys, float lambda, int64_t selected, 
   const auto better = [](const Key& a, const Key& b) {
     return a.first != b.first ? a.first > b.first : a.second < b.second;
   };
-  for (int64_t j = 0; j < keys; ++j) {
-    if (e[j] > lambda || (held == room && !(e[j] > best[0].first))) continue;
-    if (held == room) std::pop_heap(best.begin(), best.begin() + held--, better);
-    best[static_cast<size_t>(held++)] = {e[j], j};
-    std::push_heap(best.begin(), best.begin() + held, better);
+  for (int64_t begin = 0; begin < keys; begin += 64) {
+    const float least = held == room ? best[0].first : -1.0f;
+    uint64_t left =
+        backend.above(e + begin, std::min<int64_t>(64, keys - begin), least) & ~words[begin / 64];
+    for (; left != 0; left &= left - 1) {
+      const int64_t j = begin + std::countr_zero(left);
+      if (held == room && !(e[j] > best[0].first)) continue;
+      if (held == room) std::pop_heap(best.begin(), best.begin() + held--, better);
+      best[static_cast<size_t>(held++)] = {e[j], j};
+      std::push_heap(best.begin(), best.begin() + held, better);
+    }
   }
   for (int64_t i = 0; i < held; ++i) {
     const int64_t j = best[static_cast<size_t>(i)].second;
@@ -65,8 +69,12 @@ int64_t fill_tile(const float* e, int64_t keys, float lambda, int64_t selected, 
 }
 
 void count_bins(const float* e, int64_t keys, uint32_t* bins) {
-  std::fill(bins, bins + kHistogramBins, 0U);
-  for (int64_t j = 0; j < keys; ++j) ++bins[bin_of(e[j])];
+  // Most keys fall in one bin: four tables, so that no count waits for the one before.
+  std::array<std::array<uint32_t, kHistogramBins>, 4> tables{};
+  for (int64_t j = 0; j < keys; ++j)
+    ++tables[static_cast<size_t>(j % 4)][static_cast<size_t>(bin_of(e[j]))];
+  for (size_t bin = 0; bin < kHistogramBins; ++bin)
+    bins[bin] = tables[0][bin] + tables[1][bin] + tables[2][bin] + tables[3][bin];
 }
 
 int64_t tiles_from_bin(std::span<const uint32_t> bins, int lowest) {

@@ -5,17 +5,20 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/backend.h"
 #include "libruntime/cost.h"
 
 namespace mi::runtime {
 
 // Sets bit j iff e[j] > lambda; words [bitmap_words(keys)]. Returns the number of selected keys.
-int64_t select_keys(const float* e, int64_t keys, float lambda, uint64_t* words);
+int64_t select_keys(const kernels::Backend& backend, const float* e, int64_t keys, float lambda,
+                    uint64_t* words);
 
 // A tile is paid for whole: fills the last one with the keys of largest e among those that
 // select_keys left out, equal ones by rising index. Returns the number of keys then selected: a
 // multiple of 64, or all.
-int64_t fill_tile(const float* e, int64_t keys, float lambda, int64_t selected, uint64_t* words);
+int64_t fill_tile(const kernels::Backend& backend, const float* e, int64_t keys, int64_t selected,
+                  uint64_t* words);
 
 // Eight bins per octave from 2^-32 to 2^32; forced keys (+inf) fall in the last one.
 inline constexpr int kHistogramBins = 64 * 8;

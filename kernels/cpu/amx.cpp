@@ -61,6 +61,7 @@ MI_TARGET_END
 class AmxBackend final : public Backend {
  public:
   [[nodiscard]] std::string_view name() const override { return "cpu_amx"; }
+  [[nodiscard]] const Backend& f32() const override { return cpu_avx512::backend(); }
   [[nodiscard]] Status available() const override {
     MI_CHECK(f32().available());
     const char* missing = missing_instruction();
@@ -76,6 +77,9 @@ class AmxBackend final : public Backend {
   }
   void probabilities(const ProbabilityRows& rows, void* scratch) const override {
     f32().probabilities(rows, scratch);
+  }
+  [[nodiscard]] uint64_t above(const float* e, int64_t count, float threshold) const override {
+    return f32().above(e, count, threshold);
   }
   void score(const ScoreBlock& block, void* scratch) const override { f32().score(block, scratch); }
 
@@ -99,9 +103,6 @@ class AmxBackend final : public Backend {
                std::max(attend_scratch_floats(head_dim), probability_scratch_floats(head_dim))) *
            sizeof(float);
   }
-
- private:
-  static const Backend& f32() { return cpu_avx512::backend(); }
 };
 
 const Backend& backend() {

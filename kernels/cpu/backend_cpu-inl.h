@@ -26,5 +26,13 @@ class CpuBackend final : public Backend {
   void probabilities(const ProbabilityRows& rows, void* scratch) const override {
     probability_rows(rows, scratch);
   }
+  [[nodiscard]] uint64_t above(const float* e, int64_t count, float threshold) const override {
+    if (count < 64) return Backend::above(e, count, threshold);
+    const Vec limit = Isa::set1(threshold);
+    uint64_t bits = 0;
+    for (int j = 0; j < 64; j += Isa::kLanes)
+      bits |= static_cast<uint64_t>(Isa::greater(Isa::load(e + j), limit)) << j;
+    return bits;
+  }
   void score(const ScoreBlock& block, void* scratch) const override { score_block(block, scratch); }
 };

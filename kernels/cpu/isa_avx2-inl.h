@@ -11,5 +11,9 @@ struct Isa {
   static MI_INLINE void store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
   static MI_INLINE Vec set1(float x) { return _mm256_set1_ps(x); }
   static MI_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+  // Bit i: a[i] > b[i].
+  static MI_INLINE uint32_t greater(Vec a, Vec b) {
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)));
+  }
   static MI_INLINE Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
 };

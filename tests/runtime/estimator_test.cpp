@@ -251,7 +251,7 @@ TEST_CASE("published counts keep exactly that many columns and distances", "[cpu
     params.slash = slash;
     const auto e = run(problem.head, params, **kernels::choose_backend());
     std::vector<uint64_t> words(static_cast<size_t>(kernels::bitmap_words(700)));
-    select_keys(e.data(), 700, 1, words.data());
+    select_keys(**kernels::choose_backend(), e.data(), 700, 1, words.data());
     std::vector<char> selected;
     for (size_t j = 0; j < 700; ++j)
       selected.push_back(static_cast<char>(words[j / 64] >> (j % 64) & 1));
@@ -316,7 +316,8 @@ TEST_CASE("published blocks keep exactly the best ones", "[cpu]") {
       for (int64_t m = 0; m < dense.blocks(); ++m) {
         const int64_t keys = dense.keys_end(m);
         std::vector<uint64_t> words(static_cast<size_t>(kernels::bitmap_words(keys)));
-        select_keys(e.data() + m * 503, keys, 1.0f / static_cast<float>(blocks), words.data());
+        select_keys(**kernels::choose_backend(), e.data() + m * 503, keys,
+                    1.0f / static_cast<float>(blocks), words.data());
         int64_t selected = 0;
         double least = INFINITY, most = 0;  // of the selected, of the others
         for (int64_t b = 0; b < naive::ceil_div(keys, 64); ++b) {

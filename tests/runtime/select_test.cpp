@@ -21,60 +21,66 @@ double uniform(std::mt19937_64& engine) {
 }
 
 TEST_CASE("select_keys sets exactly the bits above the threshold", "[cpu]") {
-  std::mt19937_64 engine(1);
-  for (const int64_t keys : {0, 1, 63, 64, 65, 127, 128, 200, 1000}) {
-    std::vector<float> e;
-    for (int64_t j = 0; j < keys; ++j) {
-      const float choices[] = {0,
-                               1,
-                               std::nextafter(1.0f, 2.0f),
-                               std::nextafter(1.0f, 0.0f),
-                               kInf,
-                               static_cast<float>(2 * uniform(engine))};
-      e.push_back(choices[engine() % 6]);
-    }
-    for (const float lambda : {-1.0f, 0.0f, 1.0f, 1e30f, kInf}) {
-      const auto size = static_cast<size_t>(kernels::bitmap_words(keys));
-      std::vector<uint64_t> words(size + 1, 0xabcdefabcdefabcdULL);  // stale memory
-      const int64_t selected = select_keys(e.data(), keys, lambda, words.data());
-      INFO("keys " << keys << " lambda " << lambda);
-      int64_t want = 0;
-      for (int64_t j = 0; j < static_cast<int64_t>(size) * 64; ++j) {
-        const bool expected = j < keys && e[static_cast<size_t>(j)] > lambda;
-        want += expected ? 1 : 0;
-        const bool got = (words[static_cast<size_t>(j / 64)] >> (j % 64) & 1) != 0;
-        if (got != expected) FAIL_CHECK("bit " << j);
+  test::for_each_backend([&](const kernels::Backend& backend) {
+    std::mt19937_64 engine(1);
+    for (const int64_t keys : {0, 1, 63, 64, 65, 127, 128, 200, 1000}) {
+      std::vector<float> e;
+      for (int64_t j = 0; j < keys; ++j) {
+        const float choices[] = {0,
+                                 1,
+                                 std::nextafter(1.0f, 2.0f),
+                                 std::nextafter(1.0f, 0.0f),
+                                 kInf,
+                                 static_cast<float>(2 * uniform(engine))};
+        e.push_back(choices[engine() % 6]);
       }
-      CHECK(selected == want);
-      CHECK(words[size] == 0xabcdefabcdefabcdULL);
+      for (const float lambda : {-1.0f, 0.0f, 1.0f, 1e30f, kInf}) {
+        const auto size = static_cast<size_t>(kernels::bitmap_words(keys));
+        std::vector<uint64_t> words(size + 1, 0xabcdefabcdefabcdULL);  // stale memory
+        const int64_t selected = select_keys(backend, e.data(), keys, lambda, words.data());
+        INFO("keys " << keys << " lambda " << lambda);
+        int64_t want = 0;
+        for (int64_t j = 0; j < static_cast<int64_t>(size) * 64; ++j) {
+          const bool expected = j < keys && e[static_cast<size_t>(j)] > lambda;
+          want += expected ? 1 : 0;
+          const bool got = (words[static_cast<size_t>(j / 64)] >> (j % 64) & 1) != 0;
+          if (got != expected) FAIL_CHECK("bit " << j);
+        }
+        CHECK(selected == want);
+        CHECK(words[size] == 0xabcdefabcdefabcdULL);
+      }
     }
-  }
+  });
 }
 
 TEST_CASE("fill_tile adds the best of the other keys until the last tile is full", "[cpu]") {
-  std::mt19937_64 engine(2);
-  for (const int64_t keys : {0, 1, 63, 64, 65, 128, 200, 1000}) {
-    for (const float lambda : {-1.0f, 0.3f, 0.9f, 0.99f, 30.0f, kInf}) {
-      std::vector<float> e;
-      for (int64_t j = 0; j < keys; ++j)  // every third is a tie, every 50th is forced
-        e.push_back(j % 50 == 49 ? kInf : j % 3 == 0 ? 0.5f : static_cast<float>(uniform(engine)));
-      std::vector<uint64_t> words(static_cast<size_t>(kernels::bitmap_words(keys)));
-      const int64_t selected = select_keys(e.data(), keys, lambda, words.data());
-      const int64_t filled = fill_tile(e.data(), keys, lambda, selected, words.data());
-      std::vector<int64_t> order(static_cast<size_t>(keys));
-      std::iota(order.begin(), order.end(), 0);
-      std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-        return e[static_cast<size_t>(a)] > e[static_cast<size_t>(b)];
-      });
-      INFO("keys " << keys << " lambda " << lambda << " selected " << selected);
-      CHECK(filled == std::min(keys, (selected + 63) / 64 * 64));
-      for (int64_t rank = 0; rank < keys; ++rank) {
-        const auto j = static_cast<size_t>(order[static_cast<size_t>(rank)]);
-        const bool got = (words[j / 64] >> (j % 64) & 1) != 0;
-        if (got != (rank < filled)) FAIL_CHECK("rank " << rank);
+  test::for_each_backend([&](const kernels::Backend& backend) {
+    std::mt19937_64 engine(2);
+    for (const int64_t keys : {0, 1, 63, 64, 65, 128, 200, 1000}) {
+      for (const float lambda : {-1.0f, 0.3f, 0.9f, 0.99f, 30.0f, kInf}) {
+        std::vector<float> e;
+        for (int64_t j = 0; j < keys; ++j)  // every third is a tie, every 50th is forced
+          e.push_back(j % 50 == 49 ? kInf
+                      : j % 3 == 0 ? 0.5f
+                                   : static_cast<float>(uniform(engine)));
+        std::vector<uint64_t> words(static_cast<size_t>(kernels::bitmap_words(keys)));
+        const int64_t selected = select_keys(backend, e.data(), keys, lambda, words.data());
+        const int64_t filled = fill_tile(backend, e.data(), keys, selected, words.data());
+        std::vector<int64_t> order(static_cast<size_t>(keys));
+        std::iota(order.begin(), order.end(), 0);
+        std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+          return e[static_cast<size_t>(a)] > e[static_cast<size_t>(b)];
+        });
+        INFO("keys " << keys << " lambda " << lambda << " selected " << selected);
+        CHECK(filled == std::min(keys, (selected + 63) / 64 * 64));
+        for (int64_t rank = 0; rank < keys; ++rank) {
+          const auto j = static_cast<size_t>(order[static_cast<size_t>(rank)]);
+          const bool got = (words[j / 64] >> (j % 64) & 1) != 0;
+          if (got != (rank < filled)) FAIL_CHECK("rank " << rank);
+        }
       }
     }
-  }
+  });
 }
 
 TEST_CASE("a key is in one bin, and bins are ordered like estimates", "[cpu]") {

@@ -547,7 +547,7 @@ TEST_CASE("an entry selects the keys that its candidate was scored with", "[cpu]
     std::vector<std::vector<uint64_t>> selected;
     for (float lambda : lambdas) {
       auto& words = selected.emplace_back(static_cast<size_t>(kernels::bitmap_words(kTokens)));
-      runtime::select_keys(e.data(), call.keys_end(block), lambda, words.data());
+      runtime::select_keys(backend, e.data(), call.keys_end(block), lambda, words.data());
     }
     return selected;
   };

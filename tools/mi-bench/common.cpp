@@ -48,7 +48,8 @@ void add_lengths(CLI::App& command, BenchOptions& options, const std::vector<int
 
 Result<search::ComputeOptions> compute_options(const BenchOptions& options) {
   search::ComputeOptions compute;
-  MI_TRY(compute.backend, kernels::choose_backend(options.backend));
+  MI_TRY(const kernels::Backend* backend, kernels::choose_backend(options.backend));
+  compute.backend = &backend->f32();
   compute.threads = options.threads > 0 ? options.threads : omp_get_max_threads();
   omp_set_num_threads(compute.threads);
   return compute;

@@ -55,8 +55,9 @@ int main(int argc, char** argv) try {
       ->capture_default_str();
   app.add_option("--threads", options.threads, "Threads (default: all)")
       ->check(CLI::Range(1, 1024));
-  app.add_option("--backend", options.backend,
-                 "cpu_avx512, cpu_avx2, cpu_generic or reference (default: the fastest here)");
+  app.add_option(
+      "--backend", options.backend,
+      "cpu_avx512, cpu_avx2, cpu_generic or reference (default: the fastest here for f32)");
   auto* dry_run = app.add_flag("--dry-run", options.dry_run,
                                "Check everything, predict time and memory, and stop");
   app.add_flag("--json", options.json, "Print the result as JSON")->excludes(dry_run);

@@ -110,7 +110,8 @@ Result<search::SearchOptions> search_options(const SearchToolOptions& options) {
   if (!options.budget.empty()) {
     MI_TRY(result.limit, search::parse_budget(options.budget));
   }
-  MI_TRY(result.compute.backend, kernels::choose_backend(options.backend));
+  MI_TRY(const kernels::Backend* backend, kernels::choose_backend(options.backend));
+  result.compute.backend = &backend->f32();
   result.compute.threads = options.threads > 0 ? options.threads : omp_get_max_threads();
   result.objective = *search::objective_from_string(options.objective);
   if (options.allocate == "per-head") result.allocation = search::AllocationMode::per_head;
