@@ -128,11 +128,15 @@ double read_rate(int threads, int rounds, size_t bytes) {
   const size_t passes = std::max<size_t>(1, (size_t{256} << 20) / bytes);
   return best_rate(threads, rounds, [&] {
     const uint64_t* data = buffers[static_cast<size_t>(omp_get_thread_num())].data();
-    uint64_t sum[8] = {};
+    uint64_t a = 0, b = 0, c = 0, d = 0;  // named, as the accumulators above
     for (size_t pass = 0; pass < passes; ++pass)
-      for (size_t i = 0; i < words; i += 8)  // one load a line: bandwidth, not load ports
-        sum[i / 8 % 8] += data[i];
-    volatile uint64_t sink = sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7];
+      for (size_t i = 0; i + 32 <= words; i += 32) {  // one load a line: bandwidth, not load ports
+        a += data[i];
+        b += data[i + 8];
+        c += data[i + 16];
+        d += data[i + 24];
+      }
+    volatile uint64_t sink = a + b + c + d;
     (void)sink;
     return static_cast<double>(passes * bytes);
   });
