@@ -85,14 +85,15 @@ double tiles_amx(float* memory) {
   _tile_loadd(5, memory + 256, 64);
   _tile_loadd(6, memory + 512, 64);
   _tile_loadd(7, memory + 768, 64);
-  for (int n = 0; n < kRepeats / 4; ++n) {
+  constexpr int kLoops = kRepeats / 4;
+  for (int n = 0; n < kLoops; ++n) {
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(1, 4, 7);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
   }
   _tile_release();
-  return 4.0 * 16384 * (kRepeats / 4);
+  return 4.0 * 16384 * kLoops;
 }
 MI_TARGET_END
 
