@@ -14,6 +14,12 @@ struct bf16 {     // NOLINT(readability-identifier-naming): a scalar, named like
   return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16);
 }
 
+// to [rows, dim], contiguous; rows of `from` lie from_stride elements apart.
+inline void widen(const bf16* from, int64_t from_stride, int64_t rows, int64_t dim, float* to) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t x = 0; x < dim; ++x) to[r * dim + x] = to_float(from[r * from_stride + x]);
+}
+
 // Rounds to nearest, ties to even; a NaN stays one.
 [[nodiscard]] inline bf16 to_bf16(float x) {
   const auto bits = std::bit_cast<uint32_t>(x);

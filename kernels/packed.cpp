@@ -13,11 +13,6 @@ size_t row_floats(int head_dim) {
   return static_cast<size_t>(kRowBlock) * static_cast<size_t>(head_dim);
 }
 
-void widen(const bf16* from, int64_t from_stride, int64_t rows, int dim, float* to) {
-  for (int64_t r = 0; r < rows; ++r)
-    for (int x = 0; x < dim; ++x) to[r * dim + x] = to_float(from[r * from_stride + x]);
-}
-
 }  // namespace
 
 size_t Backend::packed_bytes(int head_dim, int64_t n_kv) const {

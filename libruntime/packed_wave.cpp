@@ -3,14 +3,6 @@
 #include <algorithm>
 
 namespace mi::runtime {
-namespace {
-
-void widen(const bf16* from, int64_t from_stride, int64_t rows, int64_t dim, float* to) {
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t x = 0; x < dim; ++x) to[r * dim + x] = to_float(from[r * from_stride + x]);
-}
-
-}  // namespace
 
 kernels::KeyValueRows PackedWave::key_values(int g) const {
   const int64_t kv = first_kv() + g;

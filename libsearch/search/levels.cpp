@@ -15,15 +15,10 @@ constexpr float kNoKey = std::numeric_limits<float>::quiet_NaN();  // a cutoff t
 
 }  // namespace
 
-// Sign-free exponent and three mantissa bits: eight bins an octave, ordered like the floats.
-size_t LevelTable::bin(float e) {
-  return (std::bit_cast<uint32_t>(e) & 0x7fffffffU) >> 20;
-}
-
 LevelTable::LevelTable(std::vector<float> thresholds)
     : levels_(static_cast<int>(thresholds.size())), thresholds_(std::move(thresholds)) {
   for (size_t i = 1; i < thresholds_.size(); ++i)
-    crowded_ = crowded_ || bin(thresholds_[i]) == bin(thresholds_[i - 1]);
+    crowded_ = crowded_ || float_bin(thresholds_[i]) == float_bin(thresholds_[i - 1]);
   for (size_t bin = 0; bin < start_.size(); ++bin) {
     const auto next = static_cast<uint32_t>(bin + 1) << 20;
     const float upper = next >= 0x7f800000U ? kInfinity : std::bit_cast<float>(next);
@@ -37,7 +32,7 @@ LevelTable::LevelTable(std::vector<float> thresholds)
 void LevelTable::assign(const float* e, int64_t keys, uint8_t* level) const {
   // A bin mostly holds one threshold at most, and one comparison without a branch is enough.
   for (int64_t j = 0; j < keys; ++j) {
-    const uint8_t start = start_[bin(e[j])];
+    const uint8_t start = start_[float_bin(e[j])];
     level[j] = static_cast<uint8_t>(start + (e[j] > thresholds_[start] ? 0 : 1));
   }
   if (!crowded_) return;

@@ -2,11 +2,18 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <span>
 #include <vector>
 
 namespace mi::search {
+
+// Positive floats in bins, eight an octave, ordered like the floats.
+inline constexpr size_t kFloatBins = 2048;
+[[nodiscard]] inline size_t float_bin(float x) {
+  return (std::bit_cast<uint32_t>(x) & 0x7fffffffU) >> 20;
+}
 
 class LevelTable {
  public:
@@ -17,11 +24,10 @@ class LevelTable {
   void assign(const float* e, int64_t keys, uint8_t* level) const;
 
  private:
-  static size_t bin(float e);
   int levels_ = 0;
-  bool crowded_ = false;               // some bin holds more than one threshold
-  std::vector<float> thresholds_;      // and a last one that nothing stays below
-  std::array<uint8_t, 2048> start_{};  // thresholds that everything in a bin stays below
+  bool crowded_ = false;                     // some bin holds more than one threshold
+  std::vector<float> thresholds_;            // and a last one that nothing stays below
+  std::array<uint8_t, kFloatBins> start_{};  // thresholds that everything in a bin stays below
 };
 
 // counts [levels + 1]: the keys of each level.

@@ -1,7 +1,6 @@
 #include "libsearch/search/score.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <optional>
 #include <span>
@@ -56,12 +55,6 @@ std::vector<float> gram_of(const LayerAttention& layer, int head, int head_dim) 
   return gram;
 }
 
-// Eight bins an octave, ordered like the masses.
-constexpr size_t kMassBins = 2048;
-size_t mass_bin(float mass) {
-  return (std::bit_cast<uint32_t>(mass) & 0x7fffffffU) >> 20;
-}
-
 double squared_norm(const float* x, int64_t size) {
   double sum = 0;
   for (int64_t i = 0; i < size; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
@@ -77,14 +70,14 @@ struct LayerScorer::HeadSums {
   std::vector<float> last;                                    // [candidates - 1]
   // The oracle's mass and keys in falling order of true column mass, summed over row blocks by
   // density bin (eight per octave).
-  std::vector<std::pair<double, int64_t>> oracle;  // [kMassBins]
+  std::vector<std::pair<double, int64_t>> oracle;  // [kFloatBins]
   double error_rows = 0;
 
   void reset(size_t count, int64_t blocks) {
     for (auto* values : {&recall, &square, &error, &uniform, &tiles}) values->assign(count, 0);
     block_recall.assign(count * static_cast<size_t>(blocks), 0);
     last.assign(count, 0);
-    oracle.assign(kMassBins, {});
+    oracle.assign(kFloatBins, {});
     error_rows = 0;
   }
   // A row block is in one group only: its recall and the last block's are 0 elsewhere.
@@ -94,7 +87,7 @@ struct LayerScorer::HeadSums {
       for (size_t i = 0; i < (this->*field).size(); ++i) (this->*field)[i] += (other.*field)[i];
     for (size_t i = 0; i < block_recall.size(); ++i) block_recall[i] += other.block_recall[i];
     for (size_t i = 0; i < last.size(); ++i) last[i] += other.last[i];
-    for (size_t bin = 0; bin < kMassBins; ++bin) {
+    for (size_t bin = 0; bin < kFloatBins; ++bin) {
       oracle[bin].first += other.oracle[bin].first;
       oracle[bin].second += other.oracle[bin].second;
     }
@@ -378,7 +371,7 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
     }
     for (int64_t j = 0; j < keys; ++j) {
       const float mass = memory.column_mass[static_cast<size_t>(j)];
-      auto& bin = sums.oracle[kMassBins - 1 - mass_bin(mass)];
+      auto& bin = sums.oracle[kFloatBins - 1 - float_bin(mass)];
       bin.first += static_cast<double>(mass);
       ++bin.second;
     }
