@@ -52,8 +52,8 @@ inline void pack_tile(const KeyValueRows& rows, int64_t tile, std::byte* packed)
       k[t] = rows.k + key * rows.k_stride;
       v[t] = rows.v + key * rows.v_stride;
     }
-    pack_unit(k, v, rows.head_dim, const_cast<bf16*>(out.k) + unit * size,
-              const_cast<bf16*>(out.v) + unit * size);
+    pack_unit_keys(k, rows.head_dim, const_cast<bf16*>(out.k) + unit * size);
+    pack_unit_values(v, rows.head_dim, const_cast<bf16*>(out.v) + unit * size);
   }
 }
 MI_TARGET_END

@@ -17,9 +17,12 @@ struct Unit {
   const bf16* k;
   const bf16* v;
   int32_t first;      // position of a run's first key
-  const int32_t* at;  // positions of gathered keys, rising, padded by INT32_MAX; null for a run
-  [[nodiscard]] int64_t last() const {
-    return at == nullptr ? int64_t{first} + kUnitKeys - 1 : at[kUnitKeys - 1];
+  int32_t count;      // of gathered keys: the rest is hidden
+  const int32_t* at;  // positions of gathered keys, rising, the rest 0; null for a run
+  // Whether a row whose last key is `limit` must not see all of it.
+  [[nodiscard]] bool hides_from(int64_t limit) const {
+    return at == nullptr ? int64_t{first} + kUnitKeys - 1 > limit
+                         : count < kUnitKeys || at[kUnitKeys - 1] > limit;
   }
 };
 
@@ -59,9 +62,12 @@ inline void copy_query(const bf16* q, int64_t stride, int rows, int dim, bf16* o
 inline void mask_unit(const Unit& unit, int64_t first_limit, float* s, int64_t stride) {
   const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   for (int half = 0; half < kUnitKeys; half += 16) {
-    const __m512i at = unit.at != nullptr
-                           ? _mm512_loadu_si512(unit.at + half)
-                           : _mm512_add_epi32(lanes, _mm512_set1_epi32(unit.first + half));
+    const __m512i past = _mm512_add_epi32(lanes, _mm512_set1_epi32(half));
+    const __m512i at = unit.at == nullptr
+                           ? _mm512_add_epi32(past, _mm512_set1_epi32(unit.first))
+                           : _mm512_mask_blend_epi32(
+                                 _mm512_cmpge_epi32_mask(past, _mm512_set1_epi32(unit.count)),
+                                 _mm512_loadu_si512(unit.at + half), _mm512_set1_epi32(INT32_MAX));
     for (int r = 0; r < kRowBlock; ++r) {
       const int64_t limit = first_limit + r < INT32_MAX ? first_limit + r : INT32_MAX - 1;
       const __mmask16 hidden =
@@ -111,33 +117,96 @@ inline void finish_scores(float* s, int64_t rows_of_64, float scale, float softc
   if (softcap != 0 || !(scale > 0)) scale_tile(s, static_cast<int>(rows_of_64), scale, softcap);
 }
 
-// One head over one step of keys. s [64, 256] and p [64, 256] are scratch.
-inline void attend_step(const PackedGroup& group, const HeadState& state, const Unit* units,
-                        int count, int64_t first_limit, float* s, bf16* p) {
+// Keys of one step: runs that fill an aligned unit are used where they lie packed, all other keys
+// are gathered in scratch, in order.
+struct Step {
+  int count = 0;
+  Unit units[kStepUnits];
+  int32_t at[kStepUnits * kUnitKeys];  // of gathered units
+};
+
+// What a unit of a step needs before it is read; the step after it is fetched into L2 meanwhile, a
+// few rows at a time, since selected keys lie anywhere and the waits would take as long as the
+// arithmetic. Gathered units are packed just before use, while they fit L1.
+struct StepKeys {
+  const KeyValueRows& rows;
+  Step& now;
+  const Step& next;
+  bf16* gathered;  // kStepUnits units of K, then of V
+
+  MI_INLINE static void fetch(const bf16* row, int64_t bytes) {
+    const auto* from = reinterpret_cast<const char*>(row);
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at, 0, 2);
+  }
+  // Keys [begin, end) of a unit of the next step.
+  MI_INLINE void fetch_rows(int slot, int begin, int end, bool values) const {
+    if (slot >= next.count) return;
+    const Unit& unit = next.units[slot];
+    const int64_t wide = padded(rows.head_dim);
+    const bf16* base = unit.at == nullptr ? (values ? unit.v : unit.k) : values ? rows.v : rows.k;
+    const int64_t stride = unit.at == nullptr ? wide : values ? rows.v_stride : rows.k_stride;
+    for (int t = begin; t < end; ++t)
+      fetch(base + (unit.at == nullptr ? t : unit.at[t]) * stride, 2 * wide);
+  }
+  MI_INLINE void pack_k(int slot) {
+    Unit& unit = now.units[slot];
+    if (unit.at == nullptr) return;
+    const bf16* from[kUnitKeys];
+    for (int t = 0; t < kUnitKeys; ++t) from[t] = rows.k + unit.at[t] * rows.k_stride;
+    bf16* out = gathered + slot * unit_elements(rows.head_dim);
+    pack_unit_keys(from, rows.head_dim, out);
+    unit.k = out;
+  }
+  MI_INLINE void pack_v(int slot) {
+    Unit& unit = now.units[slot];
+    if (unit.at == nullptr) return;
+    const bf16* from[kUnitKeys];
+    for (int t = 0; t < kUnitKeys; ++t) from[t] = rows.v + unit.at[t] * rows.v_stride;
+    bf16* out = gathered + (kStepUnits + slot) * unit_elements(rows.head_dim);
+    pack_unit_values(from, rows.head_dim, out);
+    unit.v = out;
+  }
+};
+
+// One head over one step of keys; the first head of a group readies them. s [64, 256] and
+// p [64, 256] are scratch.
+inline void attend_step(const PackedGroup& group, const HeadState& state, StepKeys& keys,
+                        bool first, int64_t first_limit, float* s, bf16* p) {
   const int dim = padded(group.rows.head_dim);
-  const int keys = count * kUnitKeys;
-  memory_fence();
-  for (int i = 0; i < count; ++i)
+  const Unit* units = keys.now.units;
+  const int count = keys.now.count;
+  const int width = count * kUnitKeys;
+  for (int i = 0; i < count; ++i) {
+    if (first) {
+      keys.pack_k(i);
+      keys.fetch_rows(i, 0, kUnitKeys, false);
+    }
+    memory_fence();
     for (int half = 0; half < kRowBlock; half += 32)
-      score_tile(state.q + half * dim, 1, 0, dim, units[i].k, s + half * keys + i * kUnitKeys,
-                 keys);
+      score_tile(state.q + half * dim, 1, 0, dim, units[i].k, s + half * width + i * kUnitKeys,
+                 width);
+  }
   memory_fence();
-  finish_scores(s, keys, group.scale, group.softcap);
+  finish_scores(s, width, group.scale, group.softcap);
   for (int i = 0; i < count; ++i)
-    if (units[i].last() > first_limit) mask_unit(units[i], first_limit, s + i * kUnitKeys, keys);
+    if (units[i].hides_from(first_limit))
+      mask_unit(units[i], first_limit, s + i * kUnitKeys, width);
   const float factor = score_factor(group.scale, group.softcap);
   for (int r = 0; r < kRowBlock; ++r) {
+    if (first) keys.fetch_rows(r / 8, r % 8 * 4, r % 8 * 4 + 4, true);
     float shrink = 1;
-    if (!softmax_row(s + r * keys, keys, factor, state.top + r, state.sum + r * 16, p + r * keys,
+    if (!softmax_row(s + r * width, width, factor, state.top + r, state.sum + r * 16, p + r * width,
                      &shrink))
       continue;
     for (int x = 0; x < dim; x += 16)
       Isa::store(state.o + r * dim + x, Isa::load(state.o + r * dim + x) * Isa::set1(shrink));
   }
+  if (first)
+    for (int i = 0; i < count; ++i) keys.pack_v(i);
   memory_fence();
   for (int panel = 0; panel < dim / kPanel; ++panel)
     for (int half = 0; half < kRowBlock; half += 32)
-      output_tile(p + half * keys, keys, units, count, panel, dim,
+      output_tile(p + half * width, width, units, count, panel, dim,
                   state.o + half * dim + panel * kPanel);
   memory_fence();
 }
@@ -165,68 +234,59 @@ inline void write_output(const HeadState& state, int rows, int dim, bf16* o, int
   }
 }
 
-// Walks a selection in units of 32 keys: runs that fill an aligned unit are used where they lie
-// packed, all other keys are gathered in scratch, in order.
+// Walks a selection in steps.
 struct UnitCursor {
-  const KeyValueRows& rows;
   PackedRows packed;
+  int64_t unit_size;
   const uint64_t* words;  // null: every key
   int64_t end;
-  bf16* gathered;      // [kStepUnits] units of K, then of V
-  int32_t* positions;  // [kStepUnits, 32]
   int64_t position = 0;
   int waiting = 0;
-  int32_t pending[2 * kUnitKeys] = {};
+  // Keys to be gathered; a position is written 16 at a time.
+  int32_t pending[2 * kUnitKeys + 16] = {};
 
-  Unit gather(int slot) {
+  void gather(Step& step) {
     const int count = waiting < kUnitKeys ? waiting : kUnitKeys;
-    const int64_t size = unit_elements(rows.head_dim);
-    int32_t* at = positions + slot * kUnitKeys;
-    const bf16* k[kUnitKeys];
-    const bf16* v[kUnitKeys];
+    int32_t* at = step.at + step.count * kUnitKeys;
     for (int t = 0; t < kUnitKeys; ++t) {
-      // A hidden key must be finite, since 0 * inf would be NaN: repeat the first one.
-      const int64_t key = pending[t < count ? t : 0];
-      k[t] = rows.k + key * rows.k_stride;
-      v[t] = rows.v + key * rows.v_stride;
-      at[t] = t < count ? pending[t] : INT32_MAX;
+      at[t] = t < count ? pending[t] : 0;
+      pending[t] = pending[t + kUnitKeys];
     }
     waiting -= count;
-    for (int t = 0; t < waiting; ++t) pending[t] = pending[count + t];
-    Unit unit{gathered + slot * size, gathered + (kStepUnits + slot) * size, 0, at};
-    pack_unit(k, v, rows.head_dim, gathered + slot * size, gathered + (kStepUnits + slot) * size);
-    return unit;
+    step.units[step.count++] = {nullptr, nullptr, 0, count, at};
   }
 
-  // Up to kStepUnits units; 0 at the end.
-  int next(Unit* units) {
-    const int64_t size = unit_elements(rows.head_dim);
-    int count = 0;
-    while (count < kStepUnits && position < end) {
+  void append(uint32_t bits) {
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    for (int half = 0; half < kUnitKeys; half += 16, bits >>= 16) {
+      const __m512i at =
+          _mm512_add_epi32(lanes, _mm512_set1_epi32(static_cast<int32_t>(position) + half));
+      const auto mask = static_cast<__mmask16>(bits);
+      _mm512_storeu_si512(pending + waiting, _mm512_maskz_compress_epi32(mask, at));
+      waiting += __builtin_popcount(mask);
+    }
+  }
+
+  // Up to kStepUnits units, those to be gathered still empty; none at the end.
+  void next(Step& step) {
+    step.count = 0;
+    while (step.count < kStepUnits && position < end) {
       const int64_t left = end - position;
       const uint32_t all = left >= kUnitKeys ? ~uint32_t{0} : (uint32_t{1} << left) - 1;
-      uint32_t bits = words == nullptr
-                          ? all
-                          : static_cast<uint32_t>(words[position / 64] >> (position % 64)) & all;
+      const uint32_t bits =
+          words == nullptr ? all
+                           : static_cast<uint32_t>(words[position / 64] >> (position % 64)) & all;
       if (bits == all) {
-        const int64_t unit = position / kUnitKeys;
-        units[count++] = {packed.k + unit * size, packed.v + unit * size,
-                          static_cast<int32_t>(position), nullptr};
+        const int64_t at = position / kUnitKeys * unit_size;
+        step.units[step.count++] = {packed.k + at, packed.v + at, static_cast<int32_t>(position), 0,
+                                    nullptr};
       } else {
-        for (; bits != 0; bits &= bits - 1)
-          pending[waiting++] = static_cast<int32_t>(position) + __builtin_ctz(bits);
-        if (waiting >= kUnitKeys) {
-          units[count] = gather(count);
-          ++count;
-        }
+        append(bits);
+        if (waiting >= kUnitKeys) gather(step);
       }
       position += kUnitKeys;
     }
-    if (count < kStepUnits && waiting > 0) {
-      units[count] = gather(count);
-      ++count;
-    }
-    return count;
+    if (step.count < kStepUnits && waiting > 0) gather(step);
   }
 };
 
@@ -240,7 +300,7 @@ inline int64_t selected_tiles(const uint64_t* keys, int64_t end) {
 
 inline int64_t attend_scratch_floats(int dim) {
   const int wide = padded(dim);
-  return kMaxGroup * HeadState::floats(wide) + kStepUnits * (unit_elements(dim) + kUnitKeys) +
+  return kMaxGroup * HeadState::floats(wide) + kStepUnits * unit_elements(dim) +
          kRowBlock * kStepUnits * kUnitKeys * 3 / 2;
 }
 
@@ -265,16 +325,18 @@ inline int64_t attend_group(const PackedGroup& group, int64_t block, const uint6
   float* s = carve.floats(kRowBlock * kStepUnits * kUnitKeys);
   auto* p = reinterpret_cast<bf16*>(carve.floats(kRowBlock * kStepUnits * kUnitKeys / 2));
   auto* gathered = reinterpret_cast<bf16*>(carve.floats(kStepUnits * unit_elements(dim)));
-  auto* positions = reinterpret_cast<int32_t*>(carve.floats(kStepUnits * kUnitKeys));
-  UnitCursor cursor{group.rows, {group.packed, dim, group.rows.n_kv},
-                    keys,       shape.keys_end(block),
-                    gathered,   positions};
-  Unit units[kStepUnits];
+  UnitCursor cursor{PackedRows(group.packed, dim, group.rows.n_kv), unit_elements(dim), keys,
+                    shape.keys_end(block)};
+  Step steps[2];
   _tile_loadconfig(&kConfig);
-  // The heads take turns on each step's keys: they come from L3 once and from L2 after that.
-  for (int count = 0; (count = cursor.next(units)) > 0;)
+  cursor.next(steps[0]);
+  for (int now = 0; steps[now].count > 0; now ^= 1) {
+    cursor.next(steps[now ^ 1]);
+    StepKeys ready{group.rows, steps[now], steps[now ^ 1], gathered};
+    // The heads take turns on a step's keys: they come from L3 once and from L2 after that.
     for (int h = 0; h < group.heads; ++h)
-      attend_step(group, states[h], units, count, first_limit, s, p);
+      attend_step(group, states[h], ready, h == 0, first_limit, s, p);
+  }
   _tile_release();
   for (int h = 0; h < group.heads; ++h)
     write_output(states[h], rows, dim, group.o[h] + first * group.o_stride, group.o_stride,

@@ -130,18 +130,19 @@ inline __mmask32 panel_mask(int first_dim, int dim) {
 }
 
 // One unit of 32 keys anywhere in memory: k, v [32] row pointers.
-inline void pack_unit(const bf16* const* k, const bf16* const* v, int dim, bf16* k_out,
-                      bf16* v_out) {
+inline void pack_unit_keys(const bf16* const* k, int dim, bf16* out) {
   for (int group = 0; group < 2; ++group)
-    for (int x = 0; x < dim; x += kPanel, k_out += kTileElements)
-      pack_keys(k + group * 16, x, dim, k_out);
-  for (int x = 0; x < dim; x += kPanel, v_out += 2 * kTileElements) {
+    for (int x = 0; x < dim; x += kPanel, out += kTileElements)
+      pack_keys(k + group * 16, x, dim, out);
+}
+inline void pack_unit_values(const bf16* const* v, int dim, bf16* out) {
+  for (int x = 0; x < dim; x += kPanel, out += 2 * kTileElements) {
     const __mmask32 mask = panel_mask(x, dim);
     for (int pair = 0; pair < 16; ++pair) {
       const __m512i even = _mm512_maskz_loadu_epi16(mask, v[2 * pair] + x);
       const __m512i odd = _mm512_maskz_loadu_epi16(mask, v[2 * pair + 1] + x);
-      _mm512_store_si512(v_out + pair * 32, _mm512_unpacklo_epi16(even, odd));
-      _mm512_store_si512(v_out + kTileElements + pair * 32, _mm512_unpackhi_epi16(even, odd));
+      _mm512_store_si512(out + pair * 32, _mm512_unpacklo_epi16(even, odd));
+      _mm512_store_si512(out + kTileElements + pair * 32, _mm512_unpackhi_epi16(even, odd));
     }
   }
 }
