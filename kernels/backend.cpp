@@ -29,6 +29,13 @@ uint64_t Backend::above(const float* e, int64_t count, float threshold) const {
   return bits;
 }
 
+uint64_t Backend::codes_from(const uint8_t* code, int64_t count, uint8_t threshold) const {
+  uint64_t bits = 0;
+  for (int64_t j = 0; j < count; ++j)
+    bits |= static_cast<uint64_t>(code[j] >= threshold ? 1 : 0) << j;
+  return bits;
+}
+
 std::span<const Backend* const> all_backends() {
   static const std::array<const Backend*, 5> backends = {
       &cpu_amx::backend(), &cpu_avx512::backend(), &cpu_avx2::backend(), &cpu_generic::backend(),

@@ -31,6 +31,15 @@ struct ProbabilityRows {
   int64_t p_stride = 0;  // the row's own limit
 };
 
+// Where probabilities lie against a threshold, sixteen codes an octave; two octaves up and more can
+// be told apart above it, twelve below.
+inline constexpr uint8_t kCodeAtThreshold = 192;
+struct MassCodes {
+  float threshold = 0;      // > 0
+  uint8_t* code = nullptr;  // [rows, stride]: kCodeAtThreshold + floor(16 log2(p / threshold)),
+  int64_t stride = 0;       // clamped; 0 beyond a row's limit
+};
+
 // One family of nested selections: level[j] is the first candidate that selects key j; a key of
 // level `levels` is selected by none.
 struct LevelFamily {
@@ -83,11 +92,18 @@ class Backend {
   // probabilities() of f32 queries over packed keys: rows.k is not read.
   virtual void packed_probabilities(const ProbabilityRows& rows, const std::byte* packed,
                                     int64_t n_kv, void* scratch) const;
+  // The same as codes, without a round trip of probabilities through memory; false: this backend
+  // has no such path. rows.p is not written.
+  virtual bool packed_codes(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
+                            const MassCodes& codes, void* scratch) const;
   // Scratch of these calls; scratch_bytes() does not cover them.
   [[nodiscard]] virtual size_t packed_scratch_bytes(int head_dim, int64_t n_kv) const;
 
   // Bit j of the result: e[j] > threshold, for j < count <= 64.
   [[nodiscard]] virtual uint64_t above(const float* e, int64_t count, float threshold) const;
+  // The same of codes: code[j] >= threshold.
+  [[nodiscard]] virtual uint64_t codes_from(const uint8_t* code, int64_t count,
+                                            uint8_t threshold) const;
 
   // Exact mass (and output error) of every candidate of every family in one pass over a row block.
   virtual void score(const ScoreBlock& block, void* scratch) const = 0;

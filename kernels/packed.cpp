@@ -69,4 +69,9 @@ void Backend::packed_probabilities(const ProbabilityRows& rows, const std::byte*
   probabilities(over, scratch);
 }
 
+bool Backend::packed_codes(const ProbabilityRows& /*rows*/, const std::byte* /*packed*/,
+                           int64_t /*n_kv*/, const MassCodes& /*codes*/, void* /*scratch*/) const {
+  return false;
+}
+
 }  // namespace mi::kernels

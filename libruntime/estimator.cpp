@@ -4,22 +4,54 @@
 #include <limits>
 
 #include "libruntime/patterns/patterns.h"
+#include "libruntime/select.h"
 
 namespace mi::runtime {
 
-void force_keys(const EstimatorParams& params, const kernels::AttentionHead& head, int64_t block,
-                float* e) {
-  constexpr float kForced = std::numeric_limits<float>::infinity();
+namespace {
+
+template <class T>
+void force(const EstimatorParams& params, const kernels::AttentionHead& head, int64_t block, T* e,
+           T forced) {
   const int64_t end = head.keys_end(block);
   if (params.pattern == Pattern::dense ||
       head.first_row(block) + head.rows(block) > head.n_q - params.last) {
-    std::fill(e, e + end, kForced);
+    std::fill(e, e + end, forced);
     return;
   }
   if (params.counts) return;
   const int64_t first = head.first_row(block) + head.offset();  // the block's own first key
-  std::fill(e, e + std::min(params.sink, end), kForced);
-  std::fill(e + std::max<int64_t>(0, first - params.local), e + end, kForced);
+  std::fill(e, e + std::min(params.sink, end), forced);
+  std::fill(e + std::max<int64_t>(0, first - params.local), e + end, forced);
+}
+
+}  // namespace
+
+void force_keys(const EstimatorParams& params, const kernels::AttentionHead& head, int64_t block,
+                float* e) {
+  force(params, head, block, e, std::numeric_limits<float>::infinity());
+}
+void force_keys(const EstimatorParams& params, const kernels::AttentionHead& head, int64_t block,
+                uint8_t* code) {
+  force(params, head, block, code, std::numeric_limits<uint8_t>::max());
+}
+
+void Estimator::select(const kernels::AttentionHead& head, const kernels::Backend& backend,
+                       const EstimatorMemory& memory, int64_t begin, int64_t end, float lambda,
+                       const Selection& out) const {
+  rows(head, backend, memory, begin, end, memory.estimates, head.n_kv);
+  for (int64_t m = begin; m < end; ++m) {
+    const float* e = memory.estimates + (m - begin) * head.n_kv;
+    const int64_t keys = head.keys_end(m);
+    uint64_t* words = out.words + m * kernels::bitmap_words(head.n_kv);
+    int64_t selected = select_keys(backend, e, keys, lambda, words);
+    if (out.raises != nullptr)
+      count_raises(e, lambda, {words, static_cast<size_t>(kernels::bitmap_words(keys))},
+                   out.raises + m * (kRaises + 1));
+    if (out.bins != nullptr) count_bins(e, keys, out.bins + m * kHistogramBins);
+    if (!params_.counts) selected = fill_tile(backend, e, keys, selected, words);
+    out.tiles[m] = tiles_for(selected);
+  }
 }
 
 void Estimator::rows(const kernels::AttentionHead& head, const kernels::Backend& backend,

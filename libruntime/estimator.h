@@ -36,6 +36,15 @@ struct EstimatorMemory {
   float* evidence = nullptr;
   float* scratch = nullptr;
   void* kernel_scratch = nullptr;
+  float* estimates = nullptr;  // [row blocks at a time, n_kv]: select's own
+};
+
+// What selecting writes of a head, for row block m at m times the size of one.
+struct Selection {
+  uint64_t* words = nullptr;   // [bitmap_words(n_kv)]
+  int64_t* tiles = nullptr;    // [1]
+  uint32_t* raises = nullptr;  // [kRaises + 1] of a head that shares a cap, or null
+  uint32_t* bins = nullptr;    // [kHistogramBins] of a head without a threshold, or null
 };
 
 class Estimator {
@@ -64,6 +73,11 @@ class Estimator {
   void rows(const kernels::AttentionHead& head, const kernels::Backend& backend,
             const EstimatorMemory& memory, int64_t begin, int64_t end, float* e,
             int64_t e_stride) const;
+  // Keys of row blocks [begin, end) above lambda, their last tile filled up unless counts are to be
+  // exact. By way of rows, or of codes where the kernels have them for the pattern.
+  virtual void select(const kernels::AttentionHead& head, const kernels::Backend& backend,
+                      const EstimatorMemory& memory, int64_t begin, int64_t end, float lambda,
+                      const Selection& out) const;
 
  protected:
   virtual void estimate(const kernels::AttentionHead& head, const kernels::Backend& backend,
@@ -84,6 +98,9 @@ class Estimator {
 // rows, and the sinks, the local window and the block's own keys of the others.
 void force_keys(const EstimatorParams& params, const kernels::AttentionHead& head, int64_t block,
                 float* e);
+// The same of codes, whose largest value is 255.
+void force_keys(const EstimatorParams& params, const kernels::AttentionHead& head, int64_t block,
+                uint8_t* code);
 
 // Mean query of row blocks [begin, end): out [end - begin, head_dim].
 void mean_queries(const kernels::AttentionHead& head, int64_t begin, int64_t end, float* out);

@@ -15,7 +15,6 @@ namespace {
 
 // Heads in flight at most, so that a run's bookkeeping sits on the stack.
 constexpr int kMaxWave = 64;
-constexpr int kMostSteps = 16;  // of a capped threshold: two octaves
 
 size_t round_up(size_t bytes) {
   return (bytes + 63) / 64 * 64;
@@ -98,7 +97,7 @@ void Plan::size_workspace() {
   const CallShape call{shape_.n_q, shape_.n_kv, shape_.head_dim};
   size_t evidence = 0;
   size_t scratch = 0;
-  bool any_cap = false;
+  size_t counts = 0;  // per row block, of a head whose threshold may still change
   bool reads_keys = false;
   int wide = shape_.head_dim;
   for (const auto& layer : layers_) {
@@ -107,16 +106,17 @@ void Plan::size_workspace() {
       scratch = std::max(scratch, head.estimator->scratch_floats(call));
       wide = std::max(wide, head.estimator->probability_dim(call));
       reads_keys = reads_keys || head.estimator->reads_keys();
-      any_cap = any_cap || head.tile_cap;
+      if (head.tile_cap)
+        counts = std::max<size_t>(counts, head.resolved.spend_share ? kHistogramBins : kRaises + 1);
     }
   }
   const auto blocks = static_cast<size_t>(call.row_blocks());
   evidence_bytes_ = round_up(evidence * sizeof(float));
   bitmap_bytes_ =
       round_up(blocks * static_cast<size_t>(kernels::bitmap_words(shape_.n_kv)) * sizeof(uint64_t));
-  histogram_bytes_ = any_cap ? round_up(blocks * kHistogramBins * sizeof(uint32_t)) : 0;
+  counts_bytes_ = round_up(blocks * counts * sizeof(uint32_t));
   tiles_bytes_ = round_up(blocks * sizeof(int64_t));
-  head_bytes_ = evidence_bytes_ + bitmap_bytes_ + histogram_bytes_ + tiles_bytes_;
+  head_bytes_ = evidence_bytes_ + bitmap_bytes_ + counts_bytes_ + tiles_bytes_;
   estimate_bytes_ = round_up(static_cast<size_t>(std::min(call.row_blocks(), kEstimateGroup)) *
                              static_cast<size_t>(shape_.n_kv) * sizeof(float));
   scratch_bytes_ = round_up(scratch * sizeof(float));
@@ -285,12 +285,13 @@ Status Plan::run_layer(int layer, TensorView<const T, 3> q, TensorView<const T, 
 // and dropping a key that holds most of a row's mass costs far more than the tile it saves (SmolLM2
 // at 15 %: layers 3-10 lost 70 % of their attention and KL rose by half); so thresholds rise
 // fourfold at most. The second pass over the estimates is paid for in keys.
-template <class Bins, class Tiles>
-void Plan::apply_caps(const Wave& wave, int64_t blocks, const Bins& bins_of, const Tiles& tiles_of,
-                      std::span<float> lambda, std::span<bool> again, Unspent& unspent) const {
-  const auto bins = [&](size_t i) {
-    return std::span<const uint32_t>(bins_of(static_cast<int64_t>(i)),
-                                     static_cast<size_t>(blocks) * kHistogramBins);
+template <class Counts, class Tiles>
+void Plan::apply_caps(const Wave& wave, int64_t blocks, const Counts& counts_of,
+                      const Tiles& tiles_of, std::span<float> lambda, std::span<bool> again,
+                      Unspent& unspent) const {
+  const auto counts = [&](size_t i, int of_block) {
+    return std::span<const uint32_t>(counts_of(static_cast<int64_t>(i)),
+                                     static_cast<size_t>(blocks * of_block));
   };
   const CallShape call{shape_.n_q, shape_.n_kv, shape_.head_dim};
   size_t pooled = 0;
@@ -303,7 +304,8 @@ void Plan::apply_caps(const Wave& wave, int64_t blocks, const Bins& bins_of, con
     again[i] = plan.resolved.spend_share;
     if (!plan.tile_cap) continue;
     if (plan.resolved.spend_share) {
-      lambda[i] = lambda_for_tiles(bins(i), static_cast<int64_t>(std::max(0.0, *plan.tile_cap)));
+      lambda[i] = lambda_for_tiles(counts(i, kHistogramBins),
+                                   static_cast<int64_t>(std::max(0.0, *plan.tile_cap)));
       continue;
     }
     pool[pooled++] = i;
@@ -316,17 +318,13 @@ void Plan::apply_caps(const Wave& wave, int64_t blocks, const Bins& bins_of, con
     return;
   }
   affordable -= second_pass;
-  const auto lowest = [&](size_t i, int shift) {
-    return std::min(bin_of(lambda[i]) + shift, kHistogramBins - 1);
-  };
-  const auto cost = [&](int shift) {
+  const auto cost = [&](int steps) {
     int64_t tiles = 0;
-    for (size_t n = 0; n < pooled; ++n)
-      tiles += tiles_from_bin(bins(pool[n]), lowest(pool[n], shift));
+    for (size_t n = 0; n < pooled; ++n) tiles += tiles_after(counts(pool[n], kRaises + 1), steps);
     return tiles;
   };
   int low = 1;
-  int high = kMostSteps;
+  int high = kRaises;
   while (low < high) {
     const int middle = (low + high) / 2;
     if (static_cast<double>(cost(middle)) <= affordable) {
@@ -337,7 +335,7 @@ void Plan::apply_caps(const Wave& wave, int64_t blocks, const Bins& bins_of, con
   }
   for (size_t n = 0; n < pooled; ++n) {
     again[pool[n]] = true;
-    lambda[pool[n]] = lambda_of_bin(lowest(pool[n], low));
+    lambda[pool[n]] = raised(lambda[pool[n]], low);
   }
   unspent.tiles = affordable - static_cast<double>(cost(low));
 }
@@ -354,12 +352,12 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
   const auto bitmap_of = [&](int64_t i) {
     return reinterpret_cast<uint64_t*>(memory_of(i) + evidence_bytes_);
   };
-  const auto bins_of = [&](int64_t i) {
+  const auto counts_of = [&](int64_t i) {
     return reinterpret_cast<uint32_t*>(memory_of(i) + evidence_bytes_ + bitmap_bytes_);
   };
   const auto tiles_of = [&](int64_t i) {
     return reinterpret_cast<int64_t*>(memory_of(i) + evidence_bytes_ + bitmap_bytes_ +
-                                      histogram_bytes_);
+                                      counts_bytes_);
   };
   const auto is_dense = [&](int64_t i) {
     return wave.plans[static_cast<size_t>(i)].resolved.params.pattern == Pattern::dense;
@@ -382,8 +380,8 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
 #pragma omp parallel num_threads(threads_)
   {
     std::byte* own = wave.thread_memory + static_cast<size_t>(omp_get_thread_num()) * thread_bytes_;
-    auto* e = reinterpret_cast<float*>(own);
     EstimatorMemory memory;
+    memory.estimates = reinterpret_cast<float*>(own);
     memory.scratch = reinterpret_cast<float*>(own + estimate_bytes_);
     memory.kernel_scratch = own + estimate_bytes_ + scratch_bytes_;
     auto* queries =
@@ -404,17 +402,11 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
       memory.evidence = reinterpret_cast<float*>(memory_of(i));
       const auto head =
           head_with(i, begin * kernels::kRowBlock, std::min(shape_.n_q, end * kernels::kRowBlock));
-      plan.estimator->rows(head, *backend_, memory, begin, end, e, shape_.n_kv);
-      for (int64_t m = begin; m < end; ++m) {
-        const float* row = e + (m - begin) * shape_.n_kv;
-        const int64_t keys = call.keys_end(m);
-        uint64_t* selection = bitmap_of(i) + m * words;
-        int64_t selected = select_keys(*backend_, row, keys, lambda[at], selection);
-        if (!plan.resolved.params.counts)
-          selected = fill_tile(*backend_, row, keys, selected, selection);
-        tiles_of(i)[m] = tiles_for(selected);
-        if (plan.tile_cap) count_bins(row, keys, bins_of(i) + m * kHistogramBins);
-      }
+      // The threshold of a second pass stands.
+      Selection selection{.words = bitmap_of(i), .tiles = tiles_of(i)};
+      if (plan.tile_cap && !again[at])
+        (plan.resolved.spend_share ? selection.bins : selection.raises) = counts_of(i);
+      plan.estimator->select(head, *backend_, memory, begin, end, lambda[at], selection);
     };
 
     if (wave.packed != nullptr) {
@@ -435,7 +427,7 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
       if (!is_dense(unit / groups)) estimate_group(unit);
 
 #pragma omp single
-    apply_caps(wave, blocks, bins_of, tiles_of, lambda, again, unspent);
+    apply_caps(wave, blocks, counts_of, tiles_of, lambda, again, unspent);
 #pragma omp for schedule(dynamic)
     for (int64_t unit = 0; unit < count * groups; ++unit)
       if (again[static_cast<size_t>(unit / groups)]) estimate_group(unit);

@@ -89,8 +89,8 @@ class Plan {
   void size_workspace();
   [[nodiscard]] size_t wave_kv_heads() const;
   void run_wave(const Wave& wave, Unspent& unspent) const;
-  template <class Bins, class Tiles>
-  void apply_caps(const Wave& wave, int64_t blocks, const Bins& bins_of, const Tiles& tiles_of,
+  template <class Counts, class Tiles>
+  void apply_caps(const Wave& wave, int64_t blocks, const Counts& counts_of, const Tiles& tiles_of,
                   std::span<float> lambda, std::span<bool> again, Unspent& unspent) const;
 
   PlanShape shape_;
@@ -99,11 +99,11 @@ class Plan {
   std::vector<std::vector<HeadPlan>> layers_;
   std::vector<std::string> notes_;
 
-  // Workspace: per head of a wave evidence, bitmap and histogram; per thread estimates and scratch.
+  // Workspace: per head of a wave evidence, bitmap and counts; per thread estimates and scratch.
   int wave_heads_ = 1;
   size_t evidence_bytes_ = 0;
   size_t bitmap_bytes_ = 0;
-  size_t histogram_bytes_ = 0;
+  size_t counts_bytes_ = 0;
   size_t tiles_bytes_ = 0;
   size_t head_bytes_ = 0;
   size_t estimate_bytes_ = 0;

@@ -15,44 +15,45 @@ namespace {
 constexpr int kShift = 20;
 constexpr int kFirst = (127 - 32) * 8;
 
-}  // namespace
-
 int bin_of(float e) {
   return std::clamp(static_cast<int>(std::bit_cast<uint32_t>(e) >> kShift) - kFirst, 0,
                     kHistogramBins - 1);
 }
 
+// The threshold that keeps exactly the keys of bins >= lowest.
 float lambda_of_bin(int lowest) {
   if (lowest <= 0) return -1.0f;
   return std::nextafter(std::bit_cast<float>(static_cast<uint32_t>(lowest + kFirst) << kShift),
                         0.0f);
 }
 
-int64_t select_keys(const kernels::Backend& backend, const float* e, int64_t keys, float lambda,
-                    uint64_t* words) {
+// Estimates and codes are selected alike; `above` says which of 64 of them exceed a value.
+template <class Above>
+int64_t select_where(int64_t keys, uint64_t* words, const Above& above) {
   int64_t selected = 0;
   for (int64_t begin = 0; begin < keys; begin += 64) {
-    words[begin / 64] = backend.above(e + begin, std::min<int64_t>(64, keys - begin), lambda);
+    words[begin / 64] = above(begin, std::min<int64_t>(64, keys - begin));
     selected += std::popcount(words[begin / 64]);
   }
   return selected;
 }
 
-int64_t fill_tile(const kernels::Backend& backend, const float* e, int64_t keys, int64_t selected,
-                  uint64_t* words) {
+template <class T, class Above>
+int64_t fill_with_best(const T* e, int64_t keys, int64_t selected, uint64_t* words,
+                       const Above& above) {
   const int64_t room = std::min(tiles_for(selected) * kernels::kKeyTile, keys) - selected;
   if (room == 0) return selected;
   // The best so far, the least of them on top: the latest of equal ones.
-  using Key = std::pair<float, int64_t>;
+  using Key = std::pair<T, int64_t>;
   std::array<Key, kernels::kKeyTile> best;
   int64_t held = 0;
   const auto better = [](const Key& a, const Key& b) {
     return a.first != b.first ? a.first > b.first : a.second < b.second;
   };
   for (int64_t begin = 0; begin < keys; begin += 64) {
-    const float least = held == room ? best[0].first : -1.0f;
-    uint64_t left =
-        backend.above(e + begin, std::min<int64_t>(64, keys - begin), least) & ~words[begin / 64];
+    const int64_t count = std::min<int64_t>(64, keys - begin);
+    const uint64_t all = count == 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
+    uint64_t left = (held == room ? above(begin, count, best[0].first) : all) & ~words[begin / 64];
     for (; left != 0; left &= left - 1) {
       const int64_t j = begin + std::countr_zero(left);
       if (held == room && !(e[j] > best[0].first)) continue;
@@ -66,6 +67,73 @@ int64_t fill_tile(const kernels::Backend& backend, const float* e, int64_t keys,
     words[j / 64] |= uint64_t{1} << (j % 64);
   }
   return selected + held;
+}
+
+template <class Steps>
+void count_steps(std::span<const uint64_t> words, uint32_t* counts, const Steps& steps) {
+  std::fill(counts, counts + kRaises + 1, 0U);
+  for (size_t word = 0; word < words.size(); ++word)
+    for (uint64_t left = words[word]; left != 0; left &= left - 1)
+      ++counts[steps(static_cast<int64_t>(word) * 64 + std::countr_zero(left))];
+}
+
+}  // namespace
+
+int64_t select_keys(const kernels::Backend& backend, const float* e, int64_t keys, float lambda,
+                    uint64_t* words) {
+  return select_where(keys, words, [&](int64_t begin, int64_t count) {
+    return backend.above(e + begin, count, lambda);
+  });
+}
+int64_t select_keys(const kernels::Backend& backend, const uint8_t* code, int64_t keys,
+                    uint64_t* words) {
+  return select_where(keys, words, [&](int64_t begin, int64_t count) {
+    return backend.codes_from(code + begin, count, kernels::kCodeAtThreshold);
+  });
+}
+
+int64_t fill_tile(const kernels::Backend& backend, const float* e, int64_t keys, int64_t selected,
+                  uint64_t* words) {
+  return fill_with_best(e, keys, selected, words, [&](int64_t begin, int64_t count, float least) {
+    return backend.above(e + begin, count, least);
+  });
+}
+int64_t fill_tile(const kernels::Backend& backend, const uint8_t* code, int64_t keys,
+                  int64_t selected, uint64_t* words) {
+  // What is left out lies below the threshold, so that least + 1 does not overflow.
+  return fill_with_best(
+      code, keys, selected, words, [&](int64_t begin, int64_t count, uint8_t least) {
+        return backend.codes_from(code + begin, count, static_cast<uint8_t>(least + 1));
+      });
+}
+
+float raised(float lambda, int steps) {
+  return lambda * std::exp2(static_cast<float>(steps) / 8);
+}
+
+void count_raises(const float* e, float lambda, std::span<const uint64_t> words, uint32_t* counts) {
+  std::array<float, kRaises> limits{};
+  for (int i = 0; i < kRaises; ++i) limits[static_cast<size_t>(i)] = raised(lambda, i + 1);
+  count_steps(words, counts, [&](int64_t j) {
+    int steps = 0;
+    for (const float limit : limits) steps += e[j] > limit ? 1 : 0;
+    return steps;
+  });
+}
+void count_raises(const uint8_t* code, std::span<const uint64_t> words, uint32_t* counts) {
+  count_steps(words, counts, [&](int64_t j) {
+    return std::min((code[j] - kernels::kCodeAtThreshold) / 2, kRaises);
+  });
+}
+
+int64_t tiles_after(std::span<const uint32_t> counts, int steps) {
+  int64_t total = 0;
+  for (size_t block = 0; block < counts.size(); block += kRaises + 1) {
+    int64_t keys = 0;
+    for (int i = steps; i <= kRaises; ++i) keys += counts[block + static_cast<size_t>(i)];
+    total += tiles_for(keys);
+  }
+  return total;
 }
 
 void count_bins(const float* e, int64_t keys, uint32_t* bins) {

@@ -56,6 +56,12 @@ inline void pack_tile(const KeyValueRows& rows, int64_t tile, std::byte* packed)
     pack_unit_values(v, rows.head_dim, const_cast<bf16*>(out.v) + unit * size);
   }
 }
+
+inline uint64_t codes_from_threshold(const uint8_t* code, int64_t count, uint8_t threshold) {
+  const __mmask64 mask = count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
+  const __m512i codes = _mm512_maskz_loadu_epi8(mask, code);
+  return _mm512_mask_cmpge_epu8_mask(mask, codes, _mm512_set1_epi8(static_cast<char>(threshold)));
+}
 MI_TARGET_END
 
 class AmxBackend final : public Backend {
@@ -81,6 +87,10 @@ class AmxBackend final : public Backend {
   [[nodiscard]] uint64_t above(const float* e, int64_t count, float threshold) const override {
     return f32().above(e, count, threshold);
   }
+  [[nodiscard]] uint64_t codes_from(const uint8_t* code, int64_t count,
+                                    uint8_t threshold) const override {
+    return codes_from_threshold(code, count, threshold);
+  }
   void score(const ScoreBlock& block, void* scratch) const override { f32().score(block, scratch); }
 
   [[nodiscard]] size_t packed_bytes(int head_dim, int64_t n_kv) const override {
@@ -96,7 +106,12 @@ class AmxBackend final : public Backend {
   }
   void packed_probabilities(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
                             void* scratch) const override {
-    packed_probability_rows(rows, PackedRows(packed, rows.dim, n_kv), scratch);
+    packed_probability_rows(rows, PackedRows(packed, rows.dim, n_kv), nullptr, scratch);
+  }
+  bool packed_codes(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
+                    const MassCodes& codes, void* scratch) const override {
+    packed_probability_rows(rows, PackedRows(packed, rows.dim, n_kv), &codes, scratch);
+    return true;
   }
   [[nodiscard]] size_t packed_scratch_bytes(int head_dim, int64_t /*n_kv*/) const override {
     return static_cast<size_t>(

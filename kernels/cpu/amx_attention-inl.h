@@ -183,8 +183,7 @@ inline void attend_step(const PackedGroup& group, const HeadState& state, StepKe
     }
     memory_fence();
     for (int half = 0; half < kRowBlock; half += 32)
-      score_tile(state.q + half * dim, 1, 0, dim, units[i].k, s + half * width + i * kUnitKeys,
-                 width);
+      score_tile(state.q + half * dim, dim, units[i].k, s + half * width + i * kUnitKeys, width);
   }
   memory_fence();
   finish_scores(s, width, group.scale, group.softcap);

@@ -63,17 +63,14 @@ MI_INLINE void multiply(const bf16* a, int64_t a_stride, const bf16* b0, const b
   _tile_dpbf16ps(3, 5, 7);
 }
 
-// s [32, 32] = sum over `parts` of q [32, dim] k^T for one unit of keys; parts lie part_step apart.
-MI_INLINE void score_tile(const bf16* q, int parts, int64_t part_step, int dim, const bf16* k,
-                          float* s, int64_t s_stride) {
+// s [32, 32] = q [32, dim] k^T for one unit of keys.
+MI_INLINE void score_tile(const bf16* q, int dim, const bf16* k, float* s, int64_t s_stride) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
   const int64_t group = static_cast<int64_t>(16) * dim;
-  for (int part = 0; part < parts; ++part)
-    for (int x = 0; x < dim; x += kPanel)
-      multiply(q + part * part_step + x, dim, k + x * 16, k + group + x * 16);
+  for (int x = 0; x < dim; x += kPanel) multiply(q + x, dim, k + x * 16, k + group + x * 16);
   store_c(s, s_stride);
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "libruntime/patterns/patterns.h"
+#include "libruntime/select.h"
 
 namespace mi::runtime::patterns {
 namespace {
@@ -26,28 +27,62 @@ class Stripe final : public Estimator {
   void prepare(const kernels::AttentionHead&, const kernels::Backend&,
                const EstimatorMemory&) const override {}
 
+  // Packed keys: a probability is only compared with the threshold, so that the kernel may put out
+  // the distance of their logarithms, a byte a key. A threshold still to be found wants all of it.
+  void select(const kernels::AttentionHead& head, const kernels::Backend& backend,
+              const EstimatorMemory& memory, int64_t begin, int64_t end, float lambda,
+              const Selection& out) const override {
+    auto* codes = reinterpret_cast<uint8_t*>(memory.estimates);
+    int64_t visible[kEstimateGroup];
+    if (head.packed == nullptr || out.bins != nullptr || !(lambda > 0) ||
+        !backend.packed_codes(
+            queries(head, memory, begin, end, visible), head.packed, head.n_kv,
+            {.threshold = lambda / kernels::kRowBlock, .code = codes, .stride = head.n_kv},
+            memory.kernel_scratch)) {
+      Estimator::select(head, backend, memory, begin, end, lambda, out);
+      return;
+    }
+    for (int64_t m = begin; m < end; ++m) {
+      uint8_t* code = codes + (m - begin) * head.n_kv;
+      const int64_t keys = head.keys_end(m);
+      uint64_t* words = out.words + m * kernels::bitmap_words(head.n_kv);
+      force_keys(params(), head, m, code);
+      const int64_t selected = select_keys(backend, code, keys, words);
+      if (out.raises != nullptr)
+        count_raises(code, {words, static_cast<size_t>(kernels::bitmap_words(keys))},
+                     out.raises + m * (kRaises + 1));
+      out.tiles[m] = tiles_for(fill_tile(backend, code, keys, selected, words));
+    }
+  }
+
  protected:
   void estimate(const kernels::AttentionHead& head, const kernels::Backend& backend,
                 const EstimatorMemory& memory, int64_t begin, int64_t end, float* e,
                 int64_t e_stride) const override {
-    mean_queries(head, begin, end, memory.scratch);
     int64_t visible[kEstimateGroup];
-    for (int64_t m = begin; m < end; ++m) visible[m - begin] = head.keys_end(m);
-    key_probabilities(head, backend,
-                      {.q = memory.scratch,
-                       .q_stride = head.head_dim,
-                       .rows = static_cast<int>(end - begin),
-                       .dim = head.head_dim,
-                       .scale = head.scale,
-                       .softcap = head.softcap,
-                       .visible = visible,
-                       .p = e,
-                       .p_stride = e_stride},
-                      memory.kernel_scratch);
+    kernels::ProbabilityRows rows = queries(head, memory, begin, end, visible);
+    rows.p = e;
+    rows.p_stride = e_stride;
+    key_probabilities(head, backend, rows, memory.kernel_scratch);
     for (int64_t m = begin; m < end; ++m) {
       float* row = e + (m - begin) * e_stride;
       for (int64_t j = 0; j < visible[m - begin]; ++j) row[j] *= kernels::kRowBlock;
     }
+  }
+
+ private:
+  static kernels::ProbabilityRows queries(const kernels::AttentionHead& head,
+                                          const EstimatorMemory& memory, int64_t begin, int64_t end,
+                                          int64_t* visible) {
+    mean_queries(head, begin, end, memory.scratch);
+    for (int64_t m = begin; m < end; ++m) visible[m - begin] = head.keys_end(m);
+    return {.q = memory.scratch,
+            .q_stride = head.head_dim,
+            .rows = static_cast<int>(end - begin),
+            .dim = head.head_dim,
+            .scale = head.scale,
+            .softcap = head.softcap,
+            .visible = visible};
   }
 };
 
