@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/bf16.h"
+
 namespace mi::kernels {
 
 inline constexpr int kRowBlock = 64;  // query rows that share one key selection
@@ -25,9 +27,11 @@ struct AttentionHead {
   int head_dim = 0;
   float scale = 0;    // multiplies q.k
   float softcap = 0;  // s <- softcap*tanh(s/softcap); 0: none
-  // bf16 input, as estimates see it: q holds f32 copies of rows q_first and on, keys are packed
-  // (Backend::pack), k is null unless an estimate reads keys.
+  // bf16 input, as estimates see it: keys are packed (Backend::pack), k is null unless an estimate
+  // reads keys, queries from row q_first on are in q_bf16, and as f32 in q if it reads single ones.
   int64_t q_first = 0;
+  const bf16* q_bf16 = nullptr;
+  int64_t q_bf16_stride = 0;
   const std::byte* packed = nullptr;
 
   [[nodiscard]] const float* query(int64_t row) const { return q + (row - q_first) * q_stride; }

@@ -1,5 +1,6 @@
 #include "kernels/backend.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 
@@ -29,11 +30,16 @@ uint64_t Backend::above(const float* e, int64_t count, float threshold) const {
   return bits;
 }
 
-uint64_t Backend::codes_from(const uint8_t* code, int64_t count, uint8_t threshold) const {
-  uint64_t bits = 0;
-  for (int64_t j = 0; j < count; ++j)
-    bits |= static_cast<uint64_t>(code[j] >= threshold ? 1 : 0) << j;
-  return bits;
+int64_t Backend::codes_from(const uint8_t* code, int64_t keys, uint8_t threshold,
+                            uint64_t* words) const {
+  int64_t found = 0;
+  if (words != nullptr) std::fill(words, words + bitmap_words(keys), uint64_t{0});
+  for (int64_t j = 0; j < keys; ++j) {
+    if (code[j] < threshold) continue;
+    ++found;
+    if (words != nullptr) words[j / 64] |= uint64_t{1} << (j % 64);
+  }
+  return found;
 }
 
 std::span<const Backend* const> all_backends() {

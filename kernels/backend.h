@@ -37,7 +37,7 @@ inline constexpr uint8_t kCodeAtThreshold = 192;
 struct MassCodes {
   float threshold = 0;      // > 0
   uint8_t* code = nullptr;  // [rows, stride]: kCodeAtThreshold + floor(16 log2(p / threshold)),
-  int64_t stride = 0;       // clamped; 0 beyond a row's limit
+  int64_t stride = 0;       // clamped; not written beyond a row's limit
 };
 
 // One family of nested selections: level[j] is the first candidate that selects key j; a key of
@@ -101,9 +101,10 @@ class Backend {
 
   // Bit j of the result: e[j] > threshold, for j < count <= 64.
   [[nodiscard]] virtual uint64_t above(const float* e, int64_t count, float threshold) const;
-  // The same of codes: code[j] >= threshold.
-  [[nodiscard]] virtual uint64_t codes_from(const uint8_t* code, int64_t count,
-                                            uint8_t threshold) const;
+  // How many of the codes are at least `threshold`; words [bitmap_words(keys)], if not null, says
+  // which.
+  virtual int64_t codes_from(const uint8_t* code, int64_t keys, uint8_t threshold,
+                             uint64_t* words) const;
 
   // Exact mass (and output error) of every candidate of every family in one pass over a row block.
   virtual void score(const ScoreBlock& block, void* scratch) const = 0;

@@ -93,9 +93,15 @@ void mean_queries(const kernels::AttentionHead& head, int64_t begin, int64_t end
   for (int64_t m = begin; m < end; ++m) {
     float* mean = out + (m - begin) * head.head_dim;
     std::fill(mean, mean + head.head_dim, 0.0f);
+    const int64_t first = head.first_row(m);
     for (int r = 0; r < head.rows(m); ++r) {
-      const float* q = head.query(head.first_row(m) + r);
-      for (int k = 0; k < head.head_dim; ++k) mean[k] += q[k];
+      if (head.q_bf16 != nullptr) {
+        const bf16* q = head.q_bf16 + (first + r - head.q_first) * head.q_bf16_stride;
+        for (int k = 0; k < head.head_dim; ++k) mean[k] += to_float(q[k]);
+      } else {
+        const float* q = head.query(first + r);
+        for (int k = 0; k < head.head_dim; ++k) mean[k] += q[k];
+      }
     }
     const float inverse = 1.0f / static_cast<float>(head.rows(m));
     for (int k = 0; k < head.head_dim; ++k) mean[k] *= inverse;

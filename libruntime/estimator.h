@@ -62,8 +62,10 @@ class Estimator {
   // Largest `dim` it asks of Backend::probabilities.
   [[nodiscard]] virtual int probability_dim(const CallShape& shape) const = 0;
 
-  // Whether prepare reads keys themselves, not only their probabilities.
+  // Whether prepare reads keys themselves, not only their probabilities, and rows single queries,
+  // not only their means.
   [[nodiscard]] virtual bool reads_keys() const { return false; }
+  [[nodiscard]] virtual bool reads_queries() const { return false; }
 
   // Of the queries only the last 64 rows are read.
   virtual void prepare(const kernels::AttentionHead& head, const kernels::Backend& backend,
@@ -102,7 +104,8 @@ void force_keys(const EstimatorParams& params, const kernels::AttentionHead& hea
 void force_keys(const EstimatorParams& params, const kernels::AttentionHead& head, int64_t block,
                 uint8_t* code);
 
-// Mean query of row blocks [begin, end): out [end - begin, head_dim].
+// Mean query of row blocks [begin, end), of q_bf16 where that is given: out [end - begin,
+// head_dim].
 void mean_queries(const kernels::AttentionHead& head, int64_t begin, int64_t end, float* out);
 
 // Backend::probabilities over the head's own keys, f32 or packed; rows.k is filled in.

@@ -39,9 +39,12 @@ kernels::AttentionHead PackedWave::head(int i) const {
 kernels::AttentionHead PackedWave::with_queries(int i, int64_t begin, int64_t end,
                                                 float* rows) const {
   kernels::AttentionHead result = head(i);
-  widen(q[first + i][begin].data, q.stride[1], end - begin, result.head_dim, rows);
-  result.q = rows;
   result.q_first = begin;
+  result.q_bf16 = q[first + i][begin].data;
+  result.q_bf16_stride = q.stride[1];
+  if (rows == nullptr) return result;
+  widen(result.q_bf16, result.q_bf16_stride, end - begin, result.head_dim, rows);
+  result.q = rows;
   return result;
 }
 

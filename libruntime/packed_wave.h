@@ -33,7 +33,7 @@ struct PackedWave {
 
   // Head i of the wave without queries: what estimates see of it.
   [[nodiscard]] kernels::AttentionHead head(int i) const;
-  // The same head with its query rows [begin, end) as f32 in `rows`, which holds them all.
+  // The same head with its query rows [begin, end), also as f32 where there is room for them.
   [[nodiscard]] kernels::AttentionHead with_queries(int i, int64_t begin, int64_t end,
                                                     float* rows) const;
   // Heads [i, i + heads) of the wave, all of one KV head.

@@ -386,11 +386,11 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
     memory.kernel_scratch = own + estimate_bytes_ + scratch_bytes_;
     auto* queries =
         reinterpret_cast<float*>(own + estimate_bytes_ + scratch_bytes_ + kernel_scratch_bytes_);
-    // Head i for an estimate that reads these query rows.
-    const auto head_with = [&](int64_t i, int64_t first, int64_t last) {
-      return wave.packed == nullptr
-                 ? wave.heads[static_cast<size_t>(i)]
-                 : wave.packed->with_queries(static_cast<int>(i), first, last, queries);
+    // Head i for an estimate that reads these query rows, as f32 if it wants them one by one.
+    const auto head_with = [&](int64_t i, int64_t first, int64_t last, bool wide) {
+      return wave.packed == nullptr ? wave.heads[static_cast<size_t>(i)]
+                                    : wave.packed->with_queries(static_cast<int>(i), first, last,
+                                                                wide ? queries : nullptr);
     };
 
     const auto estimate_group = [&](int64_t unit) {
@@ -401,7 +401,8 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
       const HeadPlan& plan = wave.plans[at];
       memory.evidence = reinterpret_cast<float*>(memory_of(i));
       const auto head =
-          head_with(i, begin * kernels::kRowBlock, std::min(shape_.n_q, end * kernels::kRowBlock));
+          head_with(i, begin * kernels::kRowBlock, std::min(shape_.n_q, end * kernels::kRowBlock),
+                    plan.estimator->reads_queries());
       // The threshold of a second pass stands.
       Selection selection{.words = bitmap_of(i), .tiles = tiles_of(i)};
       if (plan.tile_cap && !again[at])
@@ -419,7 +420,7 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
       const HeadPlan& plan = wave.plans[at];
       lambda[at] = plan.resolved.spend_share ? HUGE_VALF : plan.resolved.lambda;
       memory.evidence = reinterpret_cast<float*>(memory_of(i));
-      const auto head = head_with(i, std::max<int64_t>(0, shape_.n_q - 64), shape_.n_q);
+      const auto head = head_with(i, std::max<int64_t>(0, shape_.n_q - 64), shape_.n_q, true);
       plan.estimator->prepare(head, *backend_, memory);
     }
 #pragma omp for schedule(dynamic)

@@ -27,33 +27,46 @@ float lambda_of_bin(int lowest) {
                         0.0f);
 }
 
-// Estimates and codes are selected alike; `above` says which of 64 of them exceed a value.
-template <class Above>
-int64_t select_where(int64_t keys, uint64_t* words, const Above& above) {
+template <class Steps>
+void count_steps(std::span<const uint64_t> words, uint32_t* counts, const Steps& steps) {
+  // Most keys have the same count: four tables, so that none waits for the one before.
+  std::array<std::array<uint32_t, kRaises + 1>, 4> tables{};
+  size_t table = 0;
+  for (size_t word = 0; word < words.size(); ++word)
+    for (uint64_t left = words[word]; left != 0; left &= left - 1)
+      ++tables[table++ % 4][static_cast<size_t>(
+          steps(static_cast<int64_t>(word) * 64 + std::countr_zero(left)))];
+  for (size_t i = 0; i <= kRaises; ++i)
+    counts[i] = tables[0][i] + tables[1][i] + tables[2][i] + tables[3][i];
+}
+
+}  // namespace
+
+int64_t select_keys(const kernels::Backend& backend, const float* e, int64_t keys, float lambda,
+                    uint64_t* words) {
   int64_t selected = 0;
   for (int64_t begin = 0; begin < keys; begin += 64) {
-    words[begin / 64] = above(begin, std::min<int64_t>(64, keys - begin));
+    words[begin / 64] = backend.above(e + begin, std::min<int64_t>(64, keys - begin), lambda);
     selected += std::popcount(words[begin / 64]);
   }
   return selected;
 }
 
-template <class T, class Above>
-int64_t fill_with_best(const T* e, int64_t keys, int64_t selected, uint64_t* words,
-                       const Above& above) {
+int64_t fill_tile(const kernels::Backend& backend, const float* e, int64_t keys, int64_t selected,
+                  uint64_t* words) {
   const int64_t room = std::min(tiles_for(selected) * kernels::kKeyTile, keys) - selected;
   if (room == 0) return selected;
   // The best so far, the least of them on top: the latest of equal ones.
-  using Key = std::pair<T, int64_t>;
+  using Key = std::pair<float, int64_t>;
   std::array<Key, kernels::kKeyTile> best;
   int64_t held = 0;
   const auto better = [](const Key& a, const Key& b) {
     return a.first != b.first ? a.first > b.first : a.second < b.second;
   };
   for (int64_t begin = 0; begin < keys; begin += 64) {
-    const int64_t count = std::min<int64_t>(64, keys - begin);
-    const uint64_t all = count == 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
-    uint64_t left = (held == room ? above(begin, count, best[0].first) : all) & ~words[begin / 64];
+    const float least = held == room ? best[0].first : -1.0f;
+    uint64_t left =
+        backend.above(e + begin, std::min<int64_t>(64, keys - begin), least) & ~words[begin / 64];
     for (; left != 0; left &= left - 1) {
       const int64_t j = begin + std::countr_zero(left);
       if (held == room && !(e[j] > best[0].first)) continue;
@@ -69,42 +82,39 @@ int64_t fill_with_best(const T* e, int64_t keys, int64_t selected, uint64_t* wor
   return selected + held;
 }
 
-template <class Steps>
-void count_steps(std::span<const uint64_t> words, uint32_t* counts, const Steps& steps) {
-  std::fill(counts, counts + kRaises + 1, 0U);
-  for (size_t word = 0; word < words.size(); ++word)
-    for (uint64_t left = words[word]; left != 0; left &= left - 1)
-      ++counts[steps(static_cast<int64_t>(word) * 64 + std::countr_zero(left))];
-}
-
-}  // namespace
-
-int64_t select_keys(const kernels::Backend& backend, const float* e, int64_t keys, float lambda,
-                    uint64_t* words) {
-  return select_where(keys, words, [&](int64_t begin, int64_t count) {
-    return backend.above(e + begin, count, lambda);
-  });
-}
 int64_t select_keys(const kernels::Backend& backend, const uint8_t* code, int64_t keys,
                     uint64_t* words) {
-  return select_where(keys, words, [&](int64_t begin, int64_t count) {
-    return backend.codes_from(code + begin, count, kernels::kCodeAtThreshold);
-  });
+  return backend.codes_from(code, keys, kernels::kCodeAtThreshold, words);
 }
 
-int64_t fill_tile(const kernels::Backend& backend, const float* e, int64_t keys, int64_t selected,
-                  uint64_t* words) {
-  return fill_with_best(e, keys, selected, words, [&](int64_t begin, int64_t count, float least) {
-    return backend.above(e + begin, count, least);
-  });
-}
 int64_t fill_tile(const kernels::Backend& backend, const uint8_t* code, int64_t keys,
                   int64_t selected, uint64_t* words) {
-  // What is left out lies below the threshold, so that least + 1 does not overflow.
-  return fill_with_best(
-      code, keys, selected, words, [&](int64_t begin, int64_t count, uint8_t least) {
-        return backend.codes_from(code + begin, count, static_cast<uint8_t>(least + 1));
-      });
+  const int64_t wanted = std::min(tiles_for(selected) * kernels::kKeyTile, keys);
+  if (wanted == selected) return selected;
+  // The largest code from which there are enough keys: mostly the next or the one after.
+  int low = 0;
+  int high = kernels::kCodeAtThreshold;  // too few from here
+  for (int step = 1; step < high; step *= 2) {
+    const int guess = kernels::kCodeAtThreshold - step;
+    if (backend.codes_from(code, keys, static_cast<uint8_t>(guess), nullptr) >= wanted) {
+      low = guess;
+      break;
+    }
+    high = guess;
+  }
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    const bool enough =
+        backend.codes_from(code, keys, static_cast<uint8_t>(middle), nullptr) >= wanted;
+    (enough ? low : high) = middle;
+  }
+  int64_t missing = wanted - backend.codes_from(code, keys, static_cast<uint8_t>(high), words);
+  for (int64_t j = 0; missing > 0; ++j) {
+    if (code[j] != low) continue;
+    words[j / 64] |= uint64_t{1} << (j % 64);
+    --missing;
+  }
+  return wanted;
 }
 
 float raised(float lambda, int steps) {

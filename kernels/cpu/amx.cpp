@@ -32,7 +32,7 @@ static const char* missing_instruction() {
   return nullptr;
 }
 
-MI_TARGET_BEGIN("avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx2,fma,amx-tile,amx-bf16")
+MI_TARGET_BEGIN("avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx2,fma,popcnt,amx-tile,amx-bf16")
 #include "kernels/cpu/isa_avx512-inl.h"
 #include "kernels/cpu/tile-inl.h"
 #include "kernels/cpu/attention-inl.h"
@@ -57,10 +57,18 @@ inline void pack_tile(const KeyValueRows& rows, int64_t tile, std::byte* packed)
   }
 }
 
-inline uint64_t codes_from_threshold(const uint8_t* code, int64_t count, uint8_t threshold) {
-  const __mmask64 mask = count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
-  const __m512i codes = _mm512_maskz_loadu_epi8(mask, code);
-  return _mm512_mask_cmpge_epu8_mask(mask, codes, _mm512_set1_epi8(static_cast<char>(threshold)));
+inline int64_t compare_codes(const uint8_t* code, int64_t keys, uint8_t threshold,
+                             uint64_t* words) {
+  const __m512i limit = _mm512_set1_epi8(static_cast<char>(threshold));
+  int64_t found = 0;
+  for (int64_t j = 0; j < keys; j += 64) {
+    const __mmask64 mask = keys - j >= 64 ? ~uint64_t{0} : (uint64_t{1} << (keys - j)) - 1;
+    const uint64_t bits =
+        _mm512_mask_cmpge_epu8_mask(mask, _mm512_maskz_loadu_epi8(mask, code + j), limit);
+    found += __builtin_popcountll(bits);
+    if (words != nullptr) words[j / 64] = bits;
+  }
+  return found;
 }
 MI_TARGET_END
 
@@ -87,9 +95,9 @@ class AmxBackend final : public Backend {
   [[nodiscard]] uint64_t above(const float* e, int64_t count, float threshold) const override {
     return f32().above(e, count, threshold);
   }
-  [[nodiscard]] uint64_t codes_from(const uint8_t* code, int64_t count,
-                                    uint8_t threshold) const override {
-    return codes_from_threshold(code, count, threshold);
+  int64_t codes_from(const uint8_t* code, int64_t keys, uint8_t threshold,
+                     uint64_t* words) const override {
+    return compare_codes(code, keys, threshold, words);
   }
   void score(const ScoreBlock& block, void* scratch) const override { f32().score(block, scratch); }
 

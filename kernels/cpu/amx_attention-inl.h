@@ -77,7 +77,9 @@ inline void mask_unit(const Unit& unit, int64_t first_limit, float* s, int64_t s
   }
 }
 
-// One row: p = 2^(s * factor - top) and its sum; true when top rose, by *shrink in powers of two.
+// One row: p = 2^(s * factor - top), unless only its sum is wanted; true when top rose, by *shrink
+// in powers of two.
+template <bool kKeep = true>
 MI_INLINE bool softmax_row(const float* s, int keys, float factor, float* top, float* sum, bf16* p,
                            float* shrink) {
   __m512 highest = _mm512_loadu_ps(s);
@@ -103,7 +105,7 @@ MI_INLINE bool softmax_row(const float* s, int keys, float factor, float* top, f
     const __m512 a = exp2_coarse(_mm512_fmsub_ps(_mm512_loadu_ps(s + x), scale, reference));
     const __m512 b = exp2_coarse(_mm512_fmsub_ps(_mm512_loadu_ps(s + x + 16), scale, reference));
     total += a + b;
-    _mm512_store_si512(p + x, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+    if (kKeep) _mm512_store_si512(p + x, (__m512i)_mm512_cvtne2ps_pbh(b, a));
   }
   _mm512_store_ps(sum, total);
   return rose;

@@ -17,7 +17,7 @@ inline void round_query(const ProbabilityRows& rows, bf16* out) {
 }
 
 inline int64_t probability_scratch_floats(int dim) {
-  return kRowBlock * (padded(dim) / 2 + kStepUnits * kUnitKeys * 3 / 2 + 1 + 16);
+  return kRowBlock * (padded(dim) / 2 + kStepUnits * kUnitKeys + 1 + 16);
 }
 
 // One row of a step of scores, s * factor - top = log2(p), as probabilities.
@@ -51,7 +51,6 @@ inline void packed_probability_rows(const ProbabilityRows& rows, const PackedRow
   Carver carve{static_cast<char*>(scratch)};
   auto* q = reinterpret_cast<bf16*>(carve.floats(static_cast<int64_t>(kRowBlock) * dim / 2));
   float* s = carve.floats(kRowBlock * kStepKeys);
-  auto* p = reinterpret_cast<bf16*>(carve.floats(kRowBlock * kStepKeys / 2));
   float* top = carve.floats(kRowBlock);
   float* sum = carve.floats(kRowBlock * 16);
   round_query(rows, q);
@@ -62,17 +61,23 @@ inline void packed_probability_rows(const ProbabilityRows& rows, const PackedRow
   const float factor = score_factor(rows.scale, rows.softcap);
   const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
 
+  int64_t half_end[2] = {};  // row blocks of one group see 4096 keys more or less
+  for (int r = 0; r < rows.rows; ++r)
+    half_end[r / 32] = rows.visible[r] > half_end[r / 32] ? rows.visible[r] : half_end[r / 32];
+
   const auto scores = [&](int64_t begin) {
     memory_fence();
-    for (int i = 0; i < kStepUnits && begin + i * kUnitKeys < end; ++i)
+    for (int i = 0; i < kStepUnits; ++i)
       for (int half = 0; half < rows.rows; half += 32)
-        score_tile(q + half * dim, dim,
-                   packed.k + (begin / kUnitKeys + i) * unit_elements(rows.dim),
-                   s + half * kStepKeys + i * kUnitKeys, kStepKeys);
+        if (begin + i * kUnitKeys < half_end[half / 32])
+          score_tile(q + half * dim, dim,
+                     packed.k + (begin / kUnitKeys + i) * unit_elements(rows.dim),
+                     s + half * kStepKeys + i * kUnitKeys, kStepKeys);
     memory_fence();
     finish_scores(s, kStepKeys, rows.scale, rows.softcap);
     for (int r = 0; r < rows.rows; ++r) {
       const int64_t shown = rows.visible[r] - begin;
+      if (shown >= kStepKeys || (shown <= 0 && codes != nullptr)) continue;
       for (int64_t x = shown > 0 ? shown / 16 * 16 : 0; x < kStepKeys; x += 16) {
         const __mmask16 hidden = _mm512_cmpge_epi32_mask(
             lanes, _mm512_set1_epi32(static_cast<int32_t>(shown > x ? shown - x : 0)));
@@ -86,8 +91,8 @@ inline void packed_probability_rows(const ProbabilityRows& rows, const PackedRow
     float shrink = 0;  // no output to rescale
     for (int r = 0; r < rows.rows; ++r)
       if (begin < rows.visible[r])
-        (void)softmax_row(s + r * kStepKeys, kStepKeys, factor, top + r, sum + r * 16,
-                          p + r * kStepKeys, &shrink);
+        (void)softmax_row<false>(s + r * kStepKeys, kStepKeys, factor, top + r, sum + r * 16,
+                                 nullptr, &shrink);
   }
   for (int r = 0; r < rows.rows; ++r) {
     float total = 0;
@@ -101,7 +106,9 @@ inline void packed_probability_rows(const ProbabilityRows& rows, const PackedRow
     for (int r = 0; r < rows.rows; ++r) {
       const float* row = s + r * kStepKeys;
       if (codes != nullptr) {
-        put_codes(row, keys, factor, kCodeAtThreshold - 16 * (top[r] + threshold),
+        const int64_t shown = rows.visible[r] - begin;
+        put_codes(row, shown < keys ? shown : keys, factor,
+                  kCodeAtThreshold - 16 * (top[r] + threshold),
                   codes->code + r * codes->stride + begin);
       } else {
         put_probabilities(row, keys, factor, top[r], rows.p + r * rows.p_stride + begin);

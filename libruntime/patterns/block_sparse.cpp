@@ -102,6 +102,7 @@ class AntidiagonalBlocks final : public Estimator {
   }
 
   [[nodiscard]] bool reads_keys() const override { return true; }
+  [[nodiscard]] bool reads_queries() const override { return true; }
   void prepare(const kernels::AttentionHead& head, const kernels::Backend&,
                const EstimatorMemory& memory) const override {
     for (int64_t j = 0; j < head.n_kv; ++j)

@@ -359,7 +359,8 @@ TEST_CASE("probabilities over packed keys agree with the reference", "[cpu]") {
                                {32, 90, 40}}) {
       const Problem problem(shape, ++seed);
       const int d = shape.head_dim;
-      const auto q = random_normal(static_cast<size_t>(shape.n_q * (d + 5)), seed + 7);
+      auto q = random_normal(static_cast<size_t>(shape.n_q * (d + 5)), seed + 7);
+      for (float& x : q) x = to_float(to_bf16(x));  // as tiles would round them
       std::vector<int64_t> visible;
       for (int64_t r = 0; r < shape.n_q; ++r) visible.push_back(1 + (r * 37) % shape.n_kv);
       const int64_t stride = shape.n_kv + 5;
@@ -385,9 +386,31 @@ TEST_CASE("probabilities over packed keys agree with the reference", "[cpu]") {
       call.k_stride = problem.group.rows.k_stride;
       reference_backend().probabilities(call, nullptr);
       INFO("n_q " << shape.n_q << " n_kv " << shape.n_kv << " d " << d);
-      // 2^x to 7.5e-5 in value and in sum; queries of 16 bits move a score by 2^-17 of its
-      // products.
+      // 2^x to 7.5e-5 in value and in sum.
       CHECK(test::worst_difference(got, want, {2e-7, 5e-4}) == "");
+
+      std::vector<uint8_t> code(static_cast<size_t>(shape.n_q * stride), 7);
+      call.p = nullptr;
+      call.k = nullptr;
+      const float threshold = 0.7f / static_cast<float>(shape.n_kv);
+      if (!backend.packed_codes(call, packed.data(), shape.n_kv, {threshold, code.data(), stride},
+                                scratch.data()))
+        continue;
+      for (int64_t r = 0; r < shape.n_q; ++r) {
+        for (int64_t j = 0; j < stride; ++j) {
+          const auto at = static_cast<size_t>(r * stride + j);
+          const double exact =
+              192 + 16 * std::log2(static_cast<double>(want[at]) / static_cast<double>(threshold));
+          // The sum is good to 7.5e-5, a 600th of a code; scores to f32's rounding.
+          const auto code_of = [](double x) { return std::clamp(std::floor(x), 0.0, 255.0); };
+          if (j >= visible[static_cast<size_t>(r)]) {
+            if (j >= shape.n_kv) CHECK(code[at] == 7);
+          } else if (code[at] < code_of(exact - 0.01) || code[at] > code_of(exact + 0.01)) {
+            FAIL_CHECK("row " << r << " key " << j << ": " << int{code[at]} << ", exactly "
+                              << exact);
+          }
+        }
+      }
     }
   });
 }

@@ -83,6 +83,46 @@ TEST_CASE("fill_tile adds the best of the other keys until the last tile is full
   });
 }
 
+TEST_CASE("codes are selected, filled and counted as the estimates they stand for", "[cpu]") {
+  test::for_each_backend([&](const kernels::Backend& backend) {
+    std::mt19937_64 engine(3);
+    for (const int64_t keys : {0, 1, 63, 64, 65, 128, 200, 1000, 5000}) {
+      for (const int most : {1, 150, 191, 192, 194, 256}) {  // few codes: many ties
+        for (const int least : {0, 185}) {
+          std::vector<uint8_t> code;
+          std::vector<float> e;  // 1 at the threshold, an edge of every code
+          for (int64_t j = 0; j < keys; ++j) {
+            const auto span = static_cast<uint64_t>(std::max(1, most - least));
+            code.push_back(static_cast<uint8_t>(std::min(255, least + int(engine() % span))));
+            e.push_back(code.back() == 255
+                            ? kInf
+                            : std::exp2(static_cast<float>(code.back() - 192) / 16) * 1.01f);
+          }
+          const auto size = static_cast<size_t>(kernels::bitmap_words(keys));
+          std::vector<uint64_t> words(size + 1, 0xabcdefabcdefabcdULL), want = words;
+          int64_t selected = select_keys(backend, code.data(), keys, words.data());
+          INFO("keys " << keys << " codes " << least << " to " << most);
+          CHECK(selected == select_keys(backend, e.data(), keys, 1.0f, want.data()));
+          CHECK(words == want);
+          uint32_t counts[kRaises + 1], want_counts[kRaises + 1];
+          count_raises(code.data(), std::span(words).first(size), counts);
+          count_raises(e.data(), 1.0f, std::span(want).first(size), want_counts);
+          for (int i = 0; i <= kRaises; ++i) CHECK(counts[i] == want_counts[i]);
+          for (int i = 0; i <= kRaises; ++i) {
+            std::vector<uint64_t> raised_words(size);
+            const int64_t kept =
+                select_keys(backend, e.data(), keys, raised(1.0f, i), raised_words.data());
+            CHECK(tiles_after(counts, i) == tiles_for(kept));
+          }
+          const int64_t filled = fill_tile(backend, code.data(), keys, selected, words.data());
+          CHECK(filled == fill_tile(backend, e.data(), keys, selected, want.data()));
+          CHECK(words == want);
+        }
+      }
+    }
+  });
+}
+
 TEST_CASE("a key is in one bin, and bins are ordered like estimates", "[cpu]") {
   const auto bin_of = [](float e) {
     std::vector<uint32_t> bins(kHistogramBins, 99);

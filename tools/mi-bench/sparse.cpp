@@ -1,5 +1,6 @@
 // Sparse bf16 attention against our own dense: aligned runs and gathered single keys with the
-// selection given (the kernel alone), and the stripe pattern with everything included.
+// selection given (the kernel alone), and patterns with everything included.
+#include <array>
 #include <bit>
 #include <cmath>
 #include <random>
@@ -9,17 +10,17 @@
 #include <nlohmann/json.hpp>
 #include <omp.h>
 
-#include "libruntime/plan.h"
 #include "tools/mi-bench/commands.h"
+#include "tools/mi-bench/layer.h"
 #include "tools/mi-bench/timing.h"
 #include "tools/terminal.h"
 
 namespace mi::tools {
 namespace {
 
-constexpr int kHeads = 8;
-constexpr int kKvHeads = 2;
-constexpr double kDensity = 0.15;
+constexpr double kDensity = 0.15;  // of dense attention; estimates are part of it
+constexpr std::array kPatterns = {runtime::Pattern::stripe, runtime::Pattern::stripe_vertical_slash,
+                                  runtime::Pattern::vertical_slash, runtime::Pattern::block_sparse};
 
 // Keys of every row block and head: `run` keys in a row, the block's own always among them.
 std::vector<uint64_t> make_selection(int64_t n, int64_t run, uint64_t seed) {
@@ -42,116 +43,73 @@ std::vector<uint64_t> make_selection(int64_t n, int64_t run, uint64_t seed) {
   return all;
 }
 
-struct Problem {
-  int64_t n;
-  int dim, threads;
-  const kernels::Backend& backend;
-  Tensor<bf16, 3> q, k, v, o;
-  Problem(int64_t tokens, int head_dim, int of_threads, const kernels::Backend& with, uint64_t seed)
-      : n(tokens),
-        dim(head_dim),
-        threads(of_threads),
-        backend(with),
-        q({kHeads, n, dim}),
-        k({kKvHeads, n, dim}),
-        v({kKvHeads, n, dim}),
-        o({kHeads, n, dim}) {
-    fill_random(q, seed);
-    fill_random(k, seed + 1);
-    fill_random(v, seed + 2);
-  }
+// All heads over given selections, packing included.
+class GivenSelection {
+ public:
+  GivenSelection(LayerTensors& layer, const kernels::Backend& backend, int threads)
+      : layer_(layer),
+        backend_(backend),
+        threads_(threads),
+        packed_bytes_(backend.packed_bytes(layer.head_dim, layer.n_kv)),
+        scratch_bytes_((backend.packed_scratch_bytes(layer.head_dim, layer.n_kv) + 63) / 64 * 64),
+        packed_(kKvHeads * packed_bytes_),
+        scratch_(static_cast<size_t>(threads) * scratch_bytes_) {}
 
-  // All heads over given selections, packing included; returns executed tiles.
-  int64_t run_selection(const std::vector<uint64_t>& selection) {
-    const size_t packed_bytes = backend.packed_bytes(dim, n);
-    const size_t scratch_bytes = (backend.packed_scratch_bytes(dim, n) + 63) / 64 * 64;
-    if (packed.size() == 0) {
-      packed.resize(kKvHeads * packed_bytes);
-      scratch.resize(static_cast<size_t>(threads) * scratch_bytes);
-    }
-    const int64_t blocks = n / kernels::kRowBlock;
-    const int64_t words = kernels::bitmap_words(n);
+  // Returns executed tiles.
+  int64_t run(const std::vector<uint64_t>& selection) {
+    const int64_t blocks = layer_.n_kv / kernels::kRowBlock;
+    const int64_t words = kernels::bitmap_words(layer_.n_kv);
     int64_t tiles = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : tiles)
+#pragma omp parallel num_threads(threads_) reduction(+ : tiles)
     {
 #pragma omp for schedule(static)
       for (int64_t unit = 0; unit < kKvHeads * blocks; ++unit)
-        backend.pack(group(static_cast<int>(unit / blocks) * (kHeads / kKvHeads)).rows,
-                     unit % blocks,
-                     packed.data() + static_cast<size_t>(unit / blocks) * packed_bytes);
+        backend_.pack(group(unit / blocks * (kHeads / kKvHeads)).rows, unit % blocks,
+                      packed_.data() + static_cast<size_t>(unit / blocks) * packed_bytes_);
 #pragma omp for schedule(dynamic)
       for (int64_t unit = 0; unit < kHeads * blocks; ++unit) {
         const int64_t block = blocks - 1 - unit / kHeads;
         const int64_t h = unit % kHeads;
-        tiles += backend.attend_packed(
-            group(static_cast<int>(h)), block, selection.data() + (h * blocks + block) * words,
-            scratch.data() + static_cast<size_t>(omp_get_thread_num()) * scratch_bytes);
+        tiles += backend_.attend_packed(
+            group(h), block, selection.data() + (h * blocks + block) * words,
+            scratch_.data() + static_cast<size_t>(omp_get_thread_num()) * scratch_bytes_);
       }
     }
     return tiles;
   }
 
-  [[nodiscard]] kernels::PackedGroup group(int h) {
+ private:
+  [[nodiscard]] kernels::PackedGroup group(int64_t h) {
     const int64_t g = h / (kHeads / kKvHeads);
+    const int dim = layer_.head_dim;
     kernels::PackedGroup result;
-    result.rows = {k.view()[g].data, v.view()[g].data, dim, dim, n, dim};
-    result.packed = packed.data() + static_cast<size_t>(g) * backend.packed_bytes(dim, n);
+    result.rows = {layer_.k.view()[g].data, layer_.v.view()[g].data, dim, dim, layer_.n_kv, dim};
+    result.packed = packed_.data() + static_cast<size_t>(g) * packed_bytes_;
     result.heads = 1;
-    result.q[0] = q.view()[h].data;
-    result.o[0] = o.view()[h].data;
+    result.q[0] = layer_.q.view()[h].data;
+    result.o[0] = layer_.o.view()[h].data;
     result.q_stride = result.o_stride = dim;
-    result.n_q = n;
+    result.n_q = layer_.n_q;
     result.scale = 1 / std::sqrt(static_cast<float>(dim));
     return result;
   }
 
-  AlignedBuffer<std::byte> packed, scratch;
+  LayerTensors& layer_;
+  const kernels::Backend& backend_;
+  int threads_;
+  size_t packed_bytes_, scratch_bytes_;
+  AlignedBuffer<std::byte> packed_, scratch_;
 };
-
-struct PlanRun {
-  runtime::Plan plan;
-  AlignedBuffer<std::byte> workspace;
-  std::vector<runtime::HeadStats> stats = std::vector<runtime::HeadStats>(kHeads);
-  explicit PlanRun(runtime::Plan made) : plan(std::move(made)), workspace(plan.workspace_bytes()) {}
-  Status run(Problem& p) {
-    runtime::Unspent unspent;
-    return plan.run(0, std::as_const(p.q).view(), std::as_const(p.k).view(),
-                    std::as_const(p.v).view(), p.o.view(), {}, workspace.data(), stats, unspent);
-  }
-  [[nodiscard]] int64_t tiles() const {
-    int64_t total = 0;
-    for (const auto& head : stats) total += head.tiles;
-    return total;
-  }
-};
-
-Result<PlanRun> make_plan(const Problem& p, const runtime::HeadEntry& entry) {
-  runtime::HeadConfig config;
-  config.model.name = "bench";
-  config.model.layers = 1;
-  config.model.heads = kHeads;
-  config.model.kv_heads = kKvHeads;
-  config.model.head_dim = p.dim;
-  config.layers = {std::vector<runtime::HeadEntry>(kHeads, entry)};
-  MI_TRY(auto plan, runtime::Plan::make(config,
-                                        {.n_q = p.n,
-                                         .n_kv = p.n,
-                                         .heads = kHeads,
-                                         .kv_heads = kKvHeads,
-                                         .head_dim = p.dim,
-                                         .element = runtime::Element::bf16},
-                                        p.backend, p.threads));
-  return PlanRun(std::move(plan));
-}
 
 struct Row {
-  const char* name;
+  std::string name;
   int head_dim;
   int64_t tokens;
   Timing ms;
   double share;     // executed tiles of dense
   double speedup;   // against dense
   double per_flop;  // of dense's rate
+  double estimate;  // part of the time; 0 where the selection was given
 };
 
 Result<std::vector<Row>> measure(const BenchOptions& options) {
@@ -161,34 +119,47 @@ Result<std::vector<Row>> measure(const BenchOptions& options) {
   for (const int dim : {64, 128}) {
     for (const int64_t length : options.lengths) {
       const int64_t n = length / kernels::kRowBlock * kernels::kRowBlock;
-      Problem problem(n, dim, threads, *backend, options.seed);
-      runtime::HeadEntry stripe;
-      stripe.pattern = runtime::Pattern::stripe;
-      // Its threshold is found per prompt, so the estimates are made twice.
-      stripe.share[0] = kDensity;
-      MI_TRY(PlanRun dense, make_plan(problem, {}));
-      MI_TRY(PlanRun stripes, make_plan(problem, stripe));
+      LayerTensors layer(n, n, dim, options.seed);
+      MI_TRY(LayerPlan dense, LayerPlan::make(layer, {}, *backend, threads));
+      GivenSelection given(layer, *backend, threads);
       const auto runs = make_selection(n, 64, options.seed + 3);
       const auto single = make_selection(n, 1, options.seed + 4);
       Status failed;
-      int64_t tiles[4] = {};
-      const auto timings = alternate({[&] {
-                                        if (Status s = dense.run(problem); !s) failed = s;
-                                      },
-                                      [&] { tiles[1] = problem.run_selection(runs); },
-                                      [&] { tiles[2] = problem.run_selection(single); },
-                                      [&] {
-                                        if (Status s = stripes.run(problem); !s) failed = s;
-                                      }},
-                                     options.rounds);
+      std::vector<int64_t> tiles(3);
+      std::vector<std::string> names = {"dense", "runs of 64", "single keys"};
+      std::vector<std::function<void()>> contestants = {[&] {
+                                                          if (Status s = dense.run(layer); !s)
+                                                            failed = s;
+                                                        },
+                                                        [&] { tiles[1] = given.run(runs); },
+                                                        [&] { tiles[2] = given.run(single); }};
+      std::vector<LayerPlan> plans;
+      std::vector<LayerEstimate> estimates;
+      plans.reserve(kPatterns.size());
+      estimates.reserve(kPatterns.size());
+      for (const runtime::Pattern pattern : kPatterns) {
+        runtime::HeadEntry entry;
+        entry.pattern = pattern;
+        MI_TRY(LayerPlan plan, LayerPlan::with_share(layer, entry, kDensity, *backend, threads));
+        names.push_back(fmt::format("{} at {:.1f} %", to_string(pattern), 100 * plan.share()));
+        tiles.push_back(plan.tiles());
+        estimates.emplace_back(layer, plan.entry(), *backend, threads).pack();
+        plans.push_back(std::move(plan));
+        contestants.emplace_back([&, &plan = plans.back()] {
+          if (Status s = plan.run(layer); !s) failed = s;
+        });
+      }
+      for (LayerEstimate& estimate : estimates)
+        contestants.emplace_back([&] { estimate.estimate(); });
+      const auto timings = alternate(contestants, options.rounds);
       MI_CHECK(failed);
       tiles[0] = dense.tiles();
-      tiles[3] = stripes.tiles();
-      const char* names[] = {"dense", "runs of 64", "single keys", "stripe, all included"};
-      for (size_t i = 0; i < 4; ++i) {
+      for (size_t i = 0; i < names.size(); ++i) {
         const double share = static_cast<double>(tiles[i]) / static_cast<double>(tiles[0]);
         const double speedup = timings[0].median / timings[i].median;
-        rows.push_back({names[i], dim, n, timings[i], share, speedup, speedup * share});
+        const double estimate =
+            i < 3 ? 0 : timings[i + kPatterns.size()].median / timings[i].median;
+        rows.push_back({names[i], dim, n, timings[i], share, speedup, speedup * share, estimate});
       }
     }
   }
@@ -199,8 +170,9 @@ int run_sparse(const BenchOptions& options) {
   const auto rows = measure(options);
   if (!rows) return report(kBench, rows.error());
   auto json = nlohmann::json::array();
-  std::string text = fmt::format("{:<20} {:>4} {:>7} {:>9} {:>19} {:>9} {:>8} {:>9}\n", "bf16", "d",
-                                 "tokens", "ms", "range", "executed", "speed-up", "per FLOP");
+  std::string text =
+      fmt::format("{:<32} {:>4} {:>7} {:>9} {:>19} {:>9} {:>8} {:>9} {:>9}\n", "bf16", "d",
+                  "tokens", "ms", "range", "executed", "speed-up", "per FLOP", "estimate");
   for (const Row& r : *rows) {
     json.push_back({{"name", r.name},
                     {"head_dim", r.head_dim},
@@ -210,11 +182,12 @@ int run_sparse(const BenchOptions& options) {
                     {"ms_most", r.ms.most},
                     {"executed", r.share},
                     {"speedup", r.speedup},
-                    {"per_flop", r.per_flop}});
-    text +=
-        fmt::format("{:<20} {:>4} {:>7} {:>9.1f} {:>9.1f}-{:<9.1f} {:>8.1f}% {:>8.2f} {:>8.0f}%\n",
-                    r.name, r.head_dim, r.tokens, r.ms.median, r.ms.least, r.ms.most, 100 * r.share,
-                    r.speedup, 100 * r.per_flop);
+                    {"per_flop", r.per_flop},
+                    {"estimate", r.estimate}});
+    text += fmt::format(
+        "{:<32} {:>4} {:>7} {:>9.1f} {:>9.1f}-{:<9.1f} {:>8.1f}% {:>8.2f} {:>8.0f}% {:>8.1f}%\n",
+        r.name, r.head_dim, r.tokens, r.ms.median, r.ms.least, r.ms.most, 100 * r.share, r.speedup,
+        100 * r.per_flop, 100 * r.estimate);
   }
   return report(kBench, print_result(options.json ? json.dump(2) + "\n" : text));
 }
