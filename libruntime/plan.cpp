@@ -364,18 +364,16 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
   };
   std::array<float, kMaxWave> lambda{};
   std::array<bool, kMaxWave> again{};
-  // Heads that attend a row block in one call: of bf16 input, dense ones that share a KV head.
+  // The wave's KV heads: where the query heads of each begin.
   std::array<int, kMaxWave + 1> starts{};
-  int64_t calls = 0;
-  for (int i = 0; i < count; ++i) {
-    const int before = starts[static_cast<size_t>(calls)];
-    const bool joins =
-        wave.packed != nullptr && i > 0 && is_dense(i) && is_dense(before) &&
-        i - before < kernels::kMaxGroup &&
-        wave.heads[static_cast<size_t>(i)].packed == wave.heads[static_cast<size_t>(before)].packed;
-    if (!joins && i > 0) starts[static_cast<size_t>(++calls)] = i;
+  int64_t kv_heads = 0;
+  for (int i = 1; i < count; ++i) {
+    const auto& head = wave.heads[static_cast<size_t>(i)];
+    const auto& before = wave.heads[static_cast<size_t>(i - 1)];
+    const bool shares = wave.packed != nullptr ? head.packed == before.packed : head.k == before.k;
+    if (!shares) starts[static_cast<size_t>(++kv_heads)] = i;
   }
-  starts[static_cast<size_t>(++calls)] = static_cast<int>(count);
+  starts[static_cast<size_t>(++kv_heads)] = static_cast<int>(count);
 
 #pragma omp parallel num_threads(threads_)
   {
@@ -433,28 +431,34 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
     for (int64_t unit = 0; unit < count * groups; ++unit)
       if (again[static_cast<size_t>(unit / groups)]) estimate_group(unit);
 
-        // Longest rows first; heads of a KV group back to back on a row block.
+        // Longest rows first. One thread takes all query heads of a KV head on a row block: they
+        // select many keys in common, and dense ones of bf16 input run as one group.
 #pragma omp for schedule(dynamic)
-    for (int64_t unit = 0; unit < calls * blocks; ++unit) {
-      const int64_t m = blocks - 1 - unit / calls;
-      const auto call_at = static_cast<size_t>(unit % calls);
-      const int i = starts[call_at];
-      const uint64_t* keys = is_dense(i) ? nullptr : bitmap_of(i) + m * words;
-      if (wave.packed != nullptr) {
-        const int heads = starts[call_at + 1] - i;
-        const int64_t tiles =
-            backend_->attend_packed(wave.packed->group(i, heads), m, keys, memory.kernel_scratch);
-        for (int n = 0; n < heads; ++n) tiles_of(i + n)[m] = tiles;
-        continue;
+    for (int64_t unit = 0; unit < kv_heads * blocks; ++unit) {
+      const int64_t m = blocks - 1 - unit / kv_heads;
+      const auto kv = static_cast<size_t>(unit % kv_heads);
+      for (int i = starts[kv]; i < starts[kv + 1];) {
+        const uint64_t* keys = is_dense(i) ? nullptr : bitmap_of(i) + m * words;
+        int heads = 1;
+        if (wave.packed != nullptr) {
+          while (is_dense(i) && heads < kernels::kMaxGroup && i + heads < starts[kv + 1] &&
+                 is_dense(i + heads))
+            ++heads;
+          const int64_t tiles =
+              backend_->attend_packed(wave.packed->group(i, heads), m, keys, memory.kernel_scratch);
+          for (int n = 0; n < heads; ++n) tiles_of(i + n)[m] = tiles;
+        } else {
+          const kernels::AttentionHead& head = wave.heads[static_cast<size_t>(i)];
+          const int64_t row = head.first_row(m);
+          float* lse = wave.lse.data == nullptr
+                           ? nullptr
+                           : wave.lse.data + i * wave.lse.stride[0] + row * wave.lse.stride[1];
+          tiles_of(i)[m] = backend_->attend(
+              head, m, keys, wave.o.data + i * wave.o.stride[0] + row * wave.o.stride[1],
+              wave.o.stride[1], lse, memory.kernel_scratch);
+        }
+        i += heads;
       }
-      const kernels::AttentionHead& head = wave.heads[static_cast<size_t>(i)];
-      const int64_t row = head.first_row(m);
-      float* lse = wave.lse.data == nullptr
-                       ? nullptr
-                       : wave.lse.data + i * wave.lse.stride[0] + row * wave.lse.stride[1];
-      tiles_of(i)[m] = backend_->attend(head, m, keys,
-                                        wave.o.data + i * wave.o.stride[0] + row * wave.o.stride[1],
-                                        wave.o.stride[1], lse, memory.kernel_scratch);
     }
   }
   for (int64_t i = 0; i < count && !wave.stats.empty(); ++i) {

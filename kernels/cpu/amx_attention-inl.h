@@ -124,68 +124,69 @@ inline void finish_scores(float* s, int64_t rows_of_64, float scale, float softc
 struct Step {
   int count = 0;
   Unit units[kStepUnits];
-  int32_t at[kStepUnits * kUnitKeys];  // of gathered units
+  int32_t at[kStepUnits * kUnitKeys];     // of gathered units
+  const bf16* k[kStepUnits * kUnitKeys];  // where each key's row lies, a unit's rows in order
+  const bf16* v[kStepUnits * kUnitKeys];
 };
 
-// What a unit of a step needs before it is read; the step after it is fetched into L2 meanwhile, a
-// few rows at a time, since selected keys lie anywhere and the waits would take as long as the
-// arithmetic. Gathered units are packed just before use, while they fit L1.
-struct StepKeys {
-  const KeyValueRows& rows;
-  Step& now;
-  const Step& next;
-  bf16* gathered;  // kStepUnits units of K, then of V
+// Fetches the next step's keys into L2 beside this step's arithmetic. Selected keys lie anywhere,
+// and a core waits for 16 lines at a time: as one batch that takes as long as the arithmetic.
+struct Prefetcher {
+  const Step* step = nullptr;
+  int64_t row_bytes = 0;
+  int next = 0;  // row of K or V
+  int64_t at = 0;
 
-  MI_INLINE static void fetch(const bf16* row, int64_t bytes) {
-    const auto* from = reinterpret_cast<const char*>(row);
-    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at, 0, 2);
+  MI_INLINE void lines(int count) {
+    if (step == nullptr) return;
+    for (; count > 0 && next < 2 * step->count * kUnitKeys; --count) {
+      const bf16* row = next % 2 == 0 ? step->k[next / 2] : step->v[next / 2];
+      __builtin_prefetch(reinterpret_cast<const char*>(row) + at, 0, 2);
+      at += 64;
+      if (at < row_bytes) continue;
+      at = 0;
+      ++next;
+    }
   }
-  // Keys [begin, end) of a unit of the next step.
-  MI_INLINE void fetch_rows(int slot, int begin, int end, bool values) const {
-    if (slot >= next.count) return;
-    const Unit& unit = next.units[slot];
-    const int64_t wide = padded(rows.head_dim);
-    const bf16* base = unit.at == nullptr ? (values ? unit.v : unit.k) : values ? rows.v : rows.k;
-    const int64_t stride = unit.at == nullptr ? wide : values ? rows.v_stride : rows.k_stride;
-    for (int t = begin; t < end; ++t)
-      fetch(base + (unit.at == nullptr ? t : unit.at[t]) * stride, 2 * wide);
-  }
-  MI_INLINE void pack_k(int slot) {
-    Unit& unit = now.units[slot];
+};
+
+// Packs gathered keys: before their scores, and their values before the sums, while they fit L1.
+struct GatheredUnits {
+  bf16* memory;  // kStepUnits units of K, then of V
+  int dim;
+  MI_INLINE void pack_k(Step& step, int slot) const {
+    Unit& unit = step.units[slot];
     if (unit.at == nullptr) return;
-    const bf16* from[kUnitKeys];
-    for (int t = 0; t < kUnitKeys; ++t) from[t] = rows.k + unit.at[t] * rows.k_stride;
-    bf16* out = gathered + slot * unit_elements(rows.head_dim);
-    pack_unit_keys(from, rows.head_dim, out);
+    bf16* out = memory + slot * unit_elements(dim);
+    pack_unit_keys(step.k + slot * kUnitKeys, dim, out);
     unit.k = out;
   }
-  MI_INLINE void pack_v(int slot) {
-    Unit& unit = now.units[slot];
+  MI_INLINE void pack_v(Step& step, int slot) const {
+    Unit& unit = step.units[slot];
     if (unit.at == nullptr) return;
-    const bf16* from[kUnitKeys];
-    for (int t = 0; t < kUnitKeys; ++t) from[t] = rows.v + unit.at[t] * rows.v_stride;
-    bf16* out = gathered + (kStepUnits + slot) * unit_elements(rows.head_dim);
-    pack_unit_values(from, rows.head_dim, out);
+    bf16* out = memory + (kStepUnits + slot) * unit_elements(dim);
+    pack_unit_values(step.v + slot * kUnitKeys, dim, out);
     unit.v = out;
   }
 };
 
 // One head over one step of keys; the first head of a group readies them. s [64, 256] and
 // p [64, 256] are scratch.
-inline void attend_step(const PackedGroup& group, const HeadState& state, StepKeys& keys,
-                        bool first, int64_t first_limit, float* s, bf16* p) {
+inline void attend_step(const PackedGroup& group, const HeadState& state, Step& step, bool first,
+                        const GatheredUnits& gathered, Prefetcher& ahead, int64_t first_limit,
+                        float* s, bf16* p) {
   const int dim = padded(group.rows.head_dim);
-  const Unit* units = keys.now.units;
-  const int count = keys.now.count;
+  const Unit* units = step.units;
+  const int count = step.count;
   const int width = count * kUnitKeys;
+  // 2 * count * dim lines: half beside 4 * count * dim / 32 products, half beside 64 rows.
+  const auto beside = [&] { ahead.lines(8); };
   for (int i = 0; i < count; ++i) {
-    if (first) {
-      keys.pack_k(i);
-      keys.fetch_rows(i, 0, kUnitKeys, false);
-    }
+    if (first) gathered.pack_k(step, i);
     memory_fence();
     for (int half = 0; half < kRowBlock; half += 32)
-      score_tile(state.q + half * dim, dim, units[i].k, s + half * width + i * kUnitKeys, width);
+      score_tile(state.q + half * dim, dim, units[i].k, s + half * width + i * kUnitKeys, width,
+                 beside);
   }
   memory_fence();
   finish_scores(s, width, group.scale, group.softcap);
@@ -194,7 +195,7 @@ inline void attend_step(const PackedGroup& group, const HeadState& state, StepKe
       mask_unit(units[i], first_limit, s + i * kUnitKeys, width);
   const float factor = score_factor(group.scale, group.softcap);
   for (int r = 0; r < kRowBlock; ++r) {
-    if (first) keys.fetch_rows(r / 8, r % 8 * 4, r % 8 * 4 + 4, true);
+    ahead.lines(count * dim / 64);
     float shrink = 1;
     if (!softmax_row(s + r * width, width, factor, state.top + r, state.sum + r * 16, p + r * width,
                      &shrink))
@@ -203,12 +204,12 @@ inline void attend_step(const PackedGroup& group, const HeadState& state, StepKe
       Isa::store(state.o + r * dim + x, Isa::load(state.o + r * dim + x) * Isa::set1(shrink));
   }
   if (first)
-    for (int i = 0; i < count; ++i) keys.pack_v(i);
+    for (int i = 0; i < count; ++i) gathered.pack_v(step, i);
   memory_fence();
   for (int panel = 0; panel < dim / kPanel; ++panel)
     for (int half = 0; half < kRowBlock; half += 32)
       output_tile(p + half * width, width, units, count, panel, dim,
-                  state.o + half * dim + panel * kPanel);
+                  state.o + half * dim + panel * kPanel, beside);
   memory_fence();
 }
 
@@ -237,6 +238,7 @@ inline void write_output(const HeadState& state, int rows, int dim, bf16* o, int
 
 // Walks a selection in steps.
 struct UnitCursor {
+  const KeyValueRows& rows;
   PackedRows packed;
   int64_t unit_size;
   const uint64_t* words;  // null: every key
@@ -252,6 +254,8 @@ struct UnitCursor {
     for (int t = 0; t < kUnitKeys; ++t) {
       at[t] = t < count ? pending[t] : 0;
       pending[t] = pending[t + kUnitKeys];
+      step.k[step.count * kUnitKeys + t] = rows.k + at[t] * rows.k_stride;
+      step.v[step.count * kUnitKeys + t] = rows.v + at[t] * rows.v_stride;
     }
     waiting -= count;
     step.units[step.count++] = {nullptr, nullptr, 0, count, at};
@@ -279,6 +283,10 @@ struct UnitCursor {
                            : static_cast<uint32_t>(words[position / 64] >> (position % 64)) & all;
       if (bits == all) {
         const int64_t at = position / kUnitKeys * unit_size;
+        for (int t = 0; t < kUnitKeys; ++t) {
+          step.k[step.count * kUnitKeys + t] = packed.k + at + t * (unit_size / kUnitKeys);
+          step.v[step.count * kUnitKeys + t] = packed.v + at + t * (unit_size / kUnitKeys);
+        }
         step.units[step.count++] = {packed.k + at, packed.v + at, static_cast<int32_t>(position), 0,
                                     nullptr};
       } else {
@@ -326,17 +334,17 @@ inline int64_t attend_group(const PackedGroup& group, int64_t block, const uint6
   float* s = carve.floats(kRowBlock * kStepUnits * kUnitKeys);
   auto* p = reinterpret_cast<bf16*>(carve.floats(kRowBlock * kStepUnits * kUnitKeys / 2));
   auto* gathered = reinterpret_cast<bf16*>(carve.floats(kStepUnits * unit_elements(dim)));
-  UnitCursor cursor{PackedRows(group.packed, dim, group.rows.n_kv), unit_elements(dim), keys,
-                    shape.keys_end(block)};
+  UnitCursor cursor{group.rows, PackedRows(group.packed, dim, group.rows.n_kv), unit_elements(dim),
+                    keys, shape.keys_end(block)};
   Step steps[2];
   _tile_loadconfig(&kConfig);
   cursor.next(steps[0]);
   for (int now = 0; steps[now].count > 0; now ^= 1) {
     cursor.next(steps[now ^ 1]);
-    StepKeys ready{group.rows, steps[now], steps[now ^ 1], gathered};
+    Prefetcher ahead{&steps[now ^ 1], 2 * static_cast<int64_t>(wide)};
     // The heads take turns on a step's keys: they come from L3 once and from L2 after that.
     for (int h = 0; h < group.heads; ++h)
-      attend_step(group, states[h], ready, h == 0, first_limit, s, p);
+      attend_step(group, states[h], steps[now], h == 0, {gathered, dim}, ahead, first_limit, s, p);
   }
   _tile_release();
   for (int h = 0; h < group.heads; ++h)

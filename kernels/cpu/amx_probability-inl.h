@@ -72,7 +72,7 @@ inline void packed_probability_rows(const ProbabilityRows& rows, const PackedRow
         if (begin + i * kUnitKeys < half_end[half / 32])
           score_tile(q + half * dim, dim,
                      packed.k + (begin / kUnitKeys + i) * unit_elements(rows.dim),
-                     s + half * kStepKeys + i * kUnitKeys, kStepKeys);
+                     s + half * kStepKeys + i * kUnitKeys, kStepKeys, [] {});
     memory_fence();
     finish_scores(s, kStepKeys, rows.scale, rows.softcap);
     for (int r = 0; r < rows.rows; ++r) {

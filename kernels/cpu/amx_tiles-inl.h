@@ -63,57 +63,68 @@ MI_INLINE void multiply(const bf16* a, int64_t a_stride, const bf16* b0, const b
   _tile_dpbf16ps(3, 5, 7);
 }
 
-// s [32, 32] = q [32, dim] k^T for one unit of keys.
-MI_INLINE void score_tile(const bf16* q, int dim, const bf16* k, float* s, int64_t s_stride) {
+// s [32, 32] = q [32, dim] k^T for one unit of keys; `beside` is called with every product, for
+// other ports to work.
+template <class Beside>
+MI_INLINE void score_tile(const bf16* q, int dim, const bf16* k, float* s, int64_t s_stride,
+                          const Beside& beside) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
   const int64_t group = static_cast<int64_t>(16) * dim;
-  for (int x = 0; x < dim; x += kPanel) multiply(q + x, dim, k + x * 16, k + group + x * 16);
+  for (int x = 0; x < dim; x += kPanel) {
+    multiply(q + x, dim, k + x * 16, k + group + x * 16);
+    beside();
+  }
   store_c(s, s_stride);
 }
 
 // One panel of 32 dims: o [32, 32] += p [32, units * 32] v.
-template <class Units>
+template <class Units, class Beside>
 MI_INLINE void output_tile(const bf16* p, int64_t p_stride, const Units& units, int count,
-                           int panel, int dim, float* o) {
+                           int panel, int dim, float* o, const Beside& beside) {
   load_c(o, dim);
   for (int i = 0; i < count; ++i) {
     const bf16* v = units[i].v + panel * 2 * kTileElements;
     multiply(p + i * kUnitKeys, p_stride, v, v + kTileElements);
+    beside();
   }
   store_c(o, dim);
 }
 
-// K of 16 keys and 32 dims: a 16 x 16 transposition of pairs of dims. Masked broadcasts assemble
-// 4 x 4 blocks from memory, which halves the shuffles (all in zeroing
-// forms: g++ 12 warns of the plain ones' own undefined operand). Dims come in eights: block a is
-// zero at the head's end.
-inline void pack_keys(const bf16* const* rows, int first_dim, int dim, bf16* out) {
-  __m512i block[4][4];
+// Eight dims (16 bytes) of rows b, b + 4, b + 8 and b + 12. Masked broadcasts assemble them from
+// memory, which halves the shuffles (all in zeroing forms: g++ 12 warns of the plain ones' own
+// undefined operand).
+MI_INLINE __m512i four_rows(const bf16* const* rows, int b, int at) {
+  const auto eight = [&](int row) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[row] + at));
+  };
+  __m512i x = _mm512_maskz_broadcast_i32x4(0x000f, eight(b));
+  x = _mm512_mask_broadcast_i32x4(x, 0x00f0, eight(b + 4));
+  x = _mm512_mask_broadcast_i32x4(x, 0x0f00, eight(b + 8));
+  return _mm512_mask_broadcast_i32x4(x, 0xf000, eight(b + 12));
+}
+
+// K of 16 keys and 32 dims: a 16 x 16 transposition of pairs of dims, zero past the head's end (dims
+// come in eights). Inlined: as a function of its own it took twice the time.
+MI_INLINE void pack_keys(const bf16* const* rows, int first_dim, int dim, bf16* out) {
+#pragma GCC unroll 4
   for (int a = 0; a < 4; ++a) {
     const int at = first_dim + a * 8;
-    for (int b = 0; b < 4; ++b) {
-      __m512i x = _mm512_setzero_si512();
-      if (at < dim) {
-        const auto eight = [&](int row) {
-          return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[row] + at));
-        };
-        x = _mm512_maskz_broadcast_i32x4(0x000f, eight(b));
-        x = _mm512_mask_broadcast_i32x4(x, 0x00f0, eight(b + 4));
-        x = _mm512_mask_broadcast_i32x4(x, 0x0f00, eight(b + 8));
-        x = _mm512_mask_broadcast_i32x4(x, 0xf000, eight(b + 12));
-      }
-      block[a][b] = x;
-    }
-  }
-  for (int a = 0; a < 4; ++a) {
-    const __m512i low01 = _mm512_maskz_unpacklo_epi32(0xffff, block[a][0], block[a][1]);
-    const __m512i high01 = _mm512_maskz_unpackhi_epi32(0xffff, block[a][0], block[a][1]);
-    const __m512i low23 = _mm512_maskz_unpacklo_epi32(0xffff, block[a][2], block[a][3]);
-    const __m512i high23 = _mm512_maskz_unpackhi_epi32(0xffff, block[a][2], block[a][3]);
     bf16* row = out + a * 4 * 32;
+    if (at >= dim) {
+      for (int i = 0; i < 4; ++i) _mm512_store_si512(row + i * 32, _mm512_setzero_si512());
+      continue;
+    }
+    const __m512i x0 = four_rows(rows, 0, at);
+    const __m512i x1 = four_rows(rows, 1, at);
+    const __m512i x2 = four_rows(rows, 2, at);
+    const __m512i x3 = four_rows(rows, 3, at);
+    const __m512i low01 = _mm512_maskz_unpacklo_epi32(0xffff, x0, x1);
+    const __m512i high01 = _mm512_maskz_unpackhi_epi32(0xffff, x0, x1);
+    const __m512i low23 = _mm512_maskz_unpacklo_epi32(0xffff, x2, x3);
+    const __m512i high23 = _mm512_maskz_unpackhi_epi32(0xffff, x2, x3);
     _mm512_store_si512(row, _mm512_maskz_unpacklo_epi64(0xff, low01, low23));
     _mm512_store_si512(row + 32, _mm512_maskz_unpackhi_epi64(0xff, low01, low23));
     _mm512_store_si512(row + 64, _mm512_maskz_unpacklo_epi64(0xff, high01, high23));
