@@ -1,5 +1,5 @@
 // Tile products of bf16 attention and the packed form of K and V. Included inside the AMX region
-// after tile-inl.h.
+// after bf16_pairs-inl.h.
 //
 // tdpbf16ps: 16 cycles for 16 x 16 x 32 (1024 FLOP per cycle); tileloadd: 8 cycles from L1, free
 // beside it as long as each product needs no more than one; tilestored: 16 cycles or more. So every
@@ -89,41 +89,6 @@ MI_INLINE void output_tile(const bf16* p, int64_t p_stride, const Units& units, 
   store_c(o, dim);
 }
 
-// K of 16 keys and 32 dims: a 16 x 16 transposition of pairs of dims. Masked broadcasts assemble
-// 4 x 4 blocks from memory, which halves the shuffles (all in zeroing
-// forms: g++ 12 warns of the plain ones' own undefined operand). Dims come in eights: block a is
-// zero at the head's end.
-inline void pack_keys(const bf16* const* rows, int first_dim, int dim, bf16* out) {
-  __m512i block[4][4];
-  for (int a = 0; a < 4; ++a) {
-    const int at = first_dim + a * 8;
-    for (int b = 0; b < 4; ++b) {
-      __m512i x = _mm512_setzero_si512();
-      if (at < dim) {
-        const auto eight = [&](int row) {
-          return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[row] + at));
-        };
-        x = _mm512_maskz_broadcast_i32x4(0x000f, eight(b));
-        x = _mm512_mask_broadcast_i32x4(x, 0x00f0, eight(b + 4));
-        x = _mm512_mask_broadcast_i32x4(x, 0x0f00, eight(b + 8));
-        x = _mm512_mask_broadcast_i32x4(x, 0xf000, eight(b + 12));
-      }
-      block[a][b] = x;
-    }
-  }
-  for (int a = 0; a < 4; ++a) {
-    const __m512i low01 = _mm512_maskz_unpacklo_epi32(0xffff, block[a][0], block[a][1]);
-    const __m512i high01 = _mm512_maskz_unpackhi_epi32(0xffff, block[a][0], block[a][1]);
-    const __m512i low23 = _mm512_maskz_unpacklo_epi32(0xffff, block[a][2], block[a][3]);
-    const __m512i high23 = _mm512_maskz_unpackhi_epi32(0xffff, block[a][2], block[a][3]);
-    bf16* row = out + a * 4 * 32;
-    _mm512_store_si512(row, _mm512_maskz_unpacklo_epi64(0xff, low01, low23));
-    _mm512_store_si512(row + 32, _mm512_maskz_unpackhi_epi64(0xff, low01, low23));
-    _mm512_store_si512(row + 64, _mm512_maskz_unpacklo_epi64(0xff, high01, high23));
-    _mm512_store_si512(row + 96, _mm512_maskz_unpackhi_epi64(0xff, high01, high23));
-  }
-}
-
 inline __mmask32 panel_mask(int first_dim, int dim) {
   const int left = dim - first_dim;
   return left >= kPanel ? ~uint32_t{0} : (uint32_t{1} << left) - 1;
@@ -134,7 +99,7 @@ inline void pack_unit(const bf16* const* k, const bf16* const* v, int dim, bf16*
                       bf16* v_out) {
   for (int group = 0; group < 2; ++group)
     for (int x = 0; x < dim; x += kPanel, k_out += kTileElements)
-      pack_keys(k + group * 16, x, dim, k_out);
+      transpose_pairs(k + group * 16, x, dim, k_out, 32);
   for (int x = 0; x < dim; x += kPanel, v_out += 2 * kTileElements) {
     const __mmask32 mask = panel_mask(x, dim);
     for (int pair = 0; pair < 16; ++pair) {
