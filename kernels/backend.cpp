@@ -43,9 +43,9 @@ int64_t Backend::codes_from(const uint8_t* code, int64_t keys, uint8_t threshold
 }
 
 std::span<const Backend* const> all_backends() {
-  static const std::array<const Backend*, 5> backends = {
-      &cpu_amx::backend(), &cpu_avx512::backend(), &cpu_avx2::backend(), &cpu_generic::backend(),
-      &reference_backend()};
+  static const std::array<const Backend*, 6> backends = {
+      &cpu_amx::backend(),  &cpu_avx512_bf16::backend(), &cpu_avx512::backend(),
+      &cpu_avx2::backend(), &cpu_generic::backend(),     &reference_backend()};
   return backends;
 }
 
@@ -57,7 +57,7 @@ Result<const Backend*> choose_backend(std::string_view name) {
   std::string known;
   for (const Backend* backend : all_backends()) {
     known += (known.empty() ? "" : ", ") + std::string(backend->name());
-    if (name.empty() ? static_cast<bool>(backend->available()) : name == backend->name()) {
+    if (name.empty() ? backend->available() && backend->preferred() : name == backend->name()) {
       MI_CHECK(backend->available());
       return backend;
     }

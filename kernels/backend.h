@@ -67,6 +67,8 @@ class Backend {
   [[nodiscard]] virtual std::string_view name() const = 0;
   // Whether this machine can run it; what says which instruction is missing.
   [[nodiscard]] virtual Status available() const = 0;
+  // Whether it is worth choosing unasked where it is available.
+  [[nodiscard]] virtual bool preferred() const { return true; }
   [[nodiscard]] virtual Status supports(const AttentionHead& head) const;
   // The backend whose arithmetic f32 input gets: itself, unless it is for bf16 only.
   [[nodiscard]] virtual const Backend& f32() const { return *this; }
@@ -112,7 +114,7 @@ class Backend {
 
 // All backends of this build, best first; "reference" (double precision, slow) comes last.
 [[nodiscard]] std::span<const Backend* const> all_backends();
-// The named backend; with an empty name, MI_BACKEND's or else the first that is available.
+// The named backend; with an empty name, MI_BACKEND's or else the first available and preferred.
 [[nodiscard]] Result<const Backend*> choose_backend(std::string_view name = {});
 
 }  // namespace mi::kernels

@@ -7,8 +7,7 @@
 #include <cstdint>
 #include <string>
 
-#include "kernels/backend.h"
-#include "kernels/cpu/cpu_backends.h"
+#include "kernels/cpu/bf16_backend.h"
 #include "kernels/cpu/target_region.h"
 
 namespace mi::kernels::cpu_amx {
@@ -21,7 +20,7 @@ static bool tiles_granted() {
   return granted;
 }
 
-static const char* missing_instruction() {
+static const char* missing_tiles() {
   // Leaf 7 of cpuid; clang 14's __builtin_cpu_supports does not know AMX.
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return "cpuid leaf 7";
@@ -35,6 +34,7 @@ static const char* missing_instruction() {
 MI_TARGET_BEGIN("avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx2,fma,popcnt,amx-tile,amx-bf16")
 #include "kernels/cpu/isa_avx512-inl.h"
 #include "kernels/cpu/tile-inl.h"
+#include "kernels/cpu/bf16_pairs-inl.h"
 #include "kernels/cpu/attention-inl.h"
 #include "kernels/cpu/amx_tiles-inl.h"
 #include "kernels/cpu/amx_attention-inl.h"
@@ -72,35 +72,13 @@ inline int64_t compare_codes(const uint8_t* code, int64_t keys, uint8_t threshol
 }
 MI_TARGET_END
 
-class AmxBackend final : public Backend {
+class AmxBackend final : public Bf16Backend {
  public:
   [[nodiscard]] std::string_view name() const override { return "cpu_amx"; }
-  [[nodiscard]] const Backend& f32() const override { return cpu_avx512::backend(); }
-  [[nodiscard]] Status available() const override {
-    MI_CHECK(f32().available());
-    const char* missing = missing_instruction();
-    if (missing == nullptr) return {};
-    return fail(Code::unsupported, std::string("backend cpu_amx: this CPU lacks ") + missing);
-  }
-  [[nodiscard]] size_t scratch_bytes(int head_dim, int64_t n_kv) const override {
-    return f32().scratch_bytes(head_dim, n_kv);
-  }
-  int64_t attend(const AttentionHead& head, int64_t block, const uint64_t* keys, float* o,
-                 int64_t o_stride, float* lse, void* scratch) const override {
-    return f32().attend(head, block, keys, o, o_stride, lse, scratch);
-  }
-  void probabilities(const ProbabilityRows& rows, void* scratch) const override {
-    f32().probabilities(rows, scratch);
-  }
-  [[nodiscard]] uint64_t above(const float* e, int64_t count, float threshold) const override {
-    return f32().above(e, count, threshold);
-  }
   int64_t codes_from(const uint8_t* code, int64_t keys, uint8_t threshold,
                      uint64_t* words) const override {
     return compare_codes(code, keys, threshold, words);
   }
-  void score(const ScoreBlock& block, void* scratch) const override { f32().score(block, scratch); }
-
   [[nodiscard]] size_t packed_bytes(int head_dim, int64_t n_kv) const override {
     const KeyValueRows rows{.n_kv = n_kv, .head_dim = head_dim};
     return static_cast<size_t>(rows.tiles() * 4 * unit_elements(head_dim)) * sizeof(bf16);
@@ -126,6 +104,9 @@ class AmxBackend final : public Backend {
                std::max(attend_scratch_floats(head_dim), probability_scratch_floats(head_dim))) *
            sizeof(float);
   }
+
+ private:
+  [[nodiscard]] const char* missing_instruction() const override { return missing_tiles(); }
 };
 
 const Backend& backend() {

@@ -1,5 +1,5 @@
 // Tile products of bf16 attention and the packed form of K and V. Included inside the AMX region
-// after tile-inl.h.
+// after bf16_pairs-inl.h.
 //
 // tdpbf16ps: 16 cycles for 16 x 16 x 32 (1024 FLOP per cycle); tileloadd: 8 cycles from L1, free
 // beside it as long as each product needs no more than one; tilestored: 16 cycles or more. So every
@@ -93,45 +93,6 @@ MI_INLINE void output_tile(const bf16* p, int64_t p_stride, const Units& units, 
   store_c(o, dim);
 }
 
-// Eight dims (16 bytes) of rows b, b + 4, b + 8 and b + 12. Masked broadcasts assemble them from
-// memory, which halves the shuffles (all in zeroing forms: g++ 12 warns of the plain ones' own
-// undefined operand).
-MI_INLINE __m512i four_rows(const bf16* const* rows, int b, int at) {
-  const auto eight = [&](int row) {
-    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[row] + at));
-  };
-  __m512i x = _mm512_maskz_broadcast_i32x4(0x000f, eight(b));
-  x = _mm512_mask_broadcast_i32x4(x, 0x00f0, eight(b + 4));
-  x = _mm512_mask_broadcast_i32x4(x, 0x0f00, eight(b + 8));
-  return _mm512_mask_broadcast_i32x4(x, 0xf000, eight(b + 12));
-}
-
-// K of 16 keys and 32 dims: a 16 x 16 transposition of pairs of dims, zero past the head's end (dims
-// come in eights). Inlined: as a function of its own it took twice the time.
-MI_INLINE void pack_keys(const bf16* const* rows, int first_dim, int dim, bf16* out) {
-#pragma GCC unroll 4
-  for (int a = 0; a < 4; ++a) {
-    const int at = first_dim + a * 8;
-    bf16* row = out + a * 4 * 32;
-    if (at >= dim) {
-      for (int i = 0; i < 4; ++i) _mm512_store_si512(row + i * 32, _mm512_setzero_si512());
-      continue;
-    }
-    const __m512i x0 = four_rows(rows, 0, at);
-    const __m512i x1 = four_rows(rows, 1, at);
-    const __m512i x2 = four_rows(rows, 2, at);
-    const __m512i x3 = four_rows(rows, 3, at);
-    const __m512i low01 = _mm512_maskz_unpacklo_epi32(0xffff, x0, x1);
-    const __m512i high01 = _mm512_maskz_unpackhi_epi32(0xffff, x0, x1);
-    const __m512i low23 = _mm512_maskz_unpacklo_epi32(0xffff, x2, x3);
-    const __m512i high23 = _mm512_maskz_unpackhi_epi32(0xffff, x2, x3);
-    _mm512_store_si512(row, _mm512_maskz_unpacklo_epi64(0xff, low01, low23));
-    _mm512_store_si512(row + 32, _mm512_maskz_unpackhi_epi64(0xff, low01, low23));
-    _mm512_store_si512(row + 64, _mm512_maskz_unpacklo_epi64(0xff, high01, high23));
-    _mm512_store_si512(row + 96, _mm512_maskz_unpackhi_epi64(0xff, high01, high23));
-  }
-}
-
 inline __mmask32 panel_mask(int first_dim, int dim) {
   const int left = dim - first_dim;
   return left >= kPanel ? ~uint32_t{0} : (uint32_t{1} << left) - 1;
@@ -141,7 +102,7 @@ inline __mmask32 panel_mask(int first_dim, int dim) {
 inline void pack_unit_keys(const bf16* const* k, int dim, bf16* out) {
   for (int group = 0; group < 2; ++group)
     for (int x = 0; x < dim; x += kPanel, out += kTileElements)
-      pack_keys(k + group * 16, x, dim, out);
+      transpose_pairs(k + group * 16, x, dim, out, 32);
 }
 inline void pack_unit_values(const bf16* const* v, int dim, bf16* out) {
   for (int x = 0; x < dim; x += kPanel, out += 2 * kTileElements) {

@@ -3,7 +3,7 @@
 // and tile-inl.h. Lanes are query rows, so the softmax needs no horizontal operation.
 //
 // Goals: exact for any selection, O(n_kv) scratch, no allocation, no branch on where keys sit.
-// Non-goals: bf16 input and tile instructions.
+// Non-goals: tile instructions.
 
 inline constexpr float kLog2e = 1.44269504088896341f;
 inline constexpr float kNegativeInfinity = -__builtin_huge_valf();
@@ -85,31 +85,59 @@ struct KeyCursor {
   }
 };
 
-inline int64_t attend_block(const AttentionHead& head, int64_t block, const uint64_t* keys,
-                            float* o, int64_t o_stride, float* lse, void* scratch) {
-  const int rows = head.rows(block);
-  const int dim = head.head_dim;
-  const int64_t first_limit = head.first_row(block) + head.offset();  // last key row 0 sees
-  Carver carve{static_cast<char*>(scratch)};
-  float* packed = carve.floats(static_cast<int64_t>(dim) * kRowBlock);
-  float* out = carve.floats(static_cast<int64_t>(dim) * kRowBlock);
-  float* s = carve.floats(kKeyTile * kRowBlock);
-  float* top = carve.floats(kRowBlock);
-  float* sum = carve.floats(kRowBlock);
-  const float* row_pointers[kKeyTile];
-  int32_t tile_keys[kKeyTile];
-
-  pack_lanes(head.q + head.first_row(block) * head.q_stride, head.q_stride, rows, dim, packed);
-  for (int64_t i = 0; i < static_cast<int64_t>(dim) * kRowBlock; ++i) out[i] = 0;
-  for (int r = 0; r < kRowBlock; ++r) {
-    top[r] = kNegativeInfinity;
-    sum[r] = 0;
+// Online softmax of one row block.
+struct BlockState {
+  float* out;  // [dim, 64] sum of p v
+  float* s;    // [64 keys, 64] scores of a tile, then its p
+  float* top;  // [64] largest score so far
+  float* sum;  // [64] sum of p
+  static constexpr int64_t floats(int dim) { return kRowBlock * (dim + kKeyTile + 2); }
+  BlockState(Carver& carve, int dim)
+      : out(carve.floats(static_cast<int64_t>(dim) * kRowBlock)),
+        s(carve.floats(kKeyTile * kRowBlock)),
+        top(carve.floats(kRowBlock)),
+        sum(carve.floats(kRowBlock)) {
+    for (int64_t i = 0; i < static_cast<int64_t>(dim) * kRowBlock; ++i) out[i] = 0;
+    for (int r = 0; r < kRowBlock; ++r) {
+      top[r] = kNegativeInfinity;
+      sum[r] = 0;
+    }
   }
+  void write_lse(int rows, float* lse) const {
+    if (lse == nullptr) return;
+    for (int r = 0; r < rows; ++r)
+      lse[r] = sum[r] > 0 ? (top[r] + __builtin_log2f(sum[r])) / kLog2e : kNegativeInfinity;
+  }
+};
+
+// One head's input, f32: keys are read where they lie.
+struct WideRows {
+  const AttentionHead& head;
+  const float* q;  // [dim, 64]
+
+  void score(const int32_t* keys, int count, float* s) const {
+    const float* rows[kKeyTile];
+    for (int t = 0; t < count; ++t) rows[t] = head.k + keys[t] * head.k_stride;
+    tile_product<true>(rows, count, head.head_dim, q, s);
+  }
+  void add_output(const int32_t* keys, int count, const float* p, float* out) const {
+    const float* rows[kKeyTile];
+    for (int t = 0; t < count; ++t) rows[t] = head.v + keys[t] * head.v_stride;
+    tile_product<false>(rows, head.head_dim, count, p, out);
+  }
+};
+
+// Every selected key of one row block; returns executed tiles.
+template <class Rows>
+int64_t attend_keys(const Rows& input, const AttentionHead& head, int64_t block,
+                    const uint64_t* keys, const BlockState& state) {
+  const int64_t first_limit = head.first_row(block) + head.offset();  // last key row 0 sees
+  const auto [out, s, top, sum] = state;
+  int32_t tile_keys[kKeyTile];
   KeyCursor cursor{keys, head.keys_end(block)};
   int64_t tiles = 0;
   for (int count = 0; (count = cursor.next_tile(tile_keys)) > 0; ++tiles) {
-    for (int t = 0; t < count; ++t) row_pointers[t] = head.k + tile_keys[t] * head.k_stride;
-    tile_product<true>(row_pointers, count, dim, packed, s);
+    input.score(tile_keys, count, s);
     scale_tile(s, count, head.scale, head.softcap);
     if (tile_keys[count - 1] > first_limit)
       for (int t = 0; t < count; ++t) mask_key(s + t * kRowBlock, tile_keys[t] - first_limit);
@@ -129,23 +157,35 @@ inline int64_t attend_block(const AttentionHead& head, int64_t block, const uint
       }
       Isa::store(sum + r, total);
       Isa::store(top + r, new_top);
-      for (int k = 0; k < dim; ++k)
+      for (int k = 0; k < head.head_dim; ++k)
         Isa::store(out + k * kRowBlock + r, Isa::load(out + k * kRowBlock + r) * shrink);
     }
-    for (int t = 0; t < count; ++t) row_pointers[t] = head.v + tile_keys[t] * head.v_stride;
-    tile_product<false>(row_pointers, dim, count, s, out);
-  }
-  for (int r = 0; r < rows; ++r) {
-    const float inverse = sum[r] > 0 ? 1.0f / sum[r] : 0.0f;
-    for (int k = 0; k < dim; ++k) o[r * o_stride + k] = out[k * kRowBlock + r] * inverse;
-    if (lse != nullptr)
-      lse[r] = sum[r] > 0 ? (top[r] + __builtin_log2f(sum[r])) / kLog2e : kNegativeInfinity;
+    input.add_output(tile_keys, count, s, out);
   }
   return tiles;
 }
 
+inline int64_t attend_block(const AttentionHead& head, int64_t block, const uint64_t* keys,
+                            float* o, int64_t o_stride, float* lse, void* scratch) {
+  const int rows = head.rows(block);
+  const int dim = head.head_dim;
+  Carver carve{static_cast<char*>(scratch)};
+  float* packed = carve.floats(static_cast<int64_t>(dim) * kRowBlock);
+  const BlockState state(carve, dim);
+  pack_lanes(head.q + head.first_row(block) * head.q_stride, head.q_stride, rows, dim, packed);
+  const int64_t tiles = attend_keys(WideRows{head, packed}, head, block, keys, state);
+  for (int r = 0; r < rows; ++r) {
+    const float inverse = state.sum[r] > 0 ? 1.0f / state.sum[r] : 0.0f;
+    for (int k = 0; k < dim; ++k) o[r * o_stride + k] = state.out[k * kRowBlock + r] * inverse;
+  }
+  state.write_lse(rows, lse);
+  return tiles;
+}
+
 // Two passes over the keys: scores with running maximum and sum, then exp and transposition.
-inline void probability_rows(const ProbabilityRows& rows, void* scratch) {
+// key_rows(begin, count, pointers) tells where the f32 rows of those keys are.
+template <class KeyRows>
+void probability_rows(const ProbabilityRows& rows, const KeyRows& key_rows, void* scratch) {
   Carver carve{static_cast<char*>(scratch)};
   float* packed = carve.floats(static_cast<int64_t>(rows.dim) * kRowBlock);
   float* s = carve.floats(kKeyTile * kRowBlock);
@@ -161,7 +201,7 @@ inline void probability_rows(const ProbabilityRows& rows, void* scratch) {
   }
   for (int64_t begin = 0; begin < end; begin += kKeyTile) {
     const int count = static_cast<int>(end - begin < kKeyTile ? end - begin : kKeyTile);
-    for (int t = 0; t < count; ++t) row_pointers[t] = rows.k + (begin + t) * rows.k_stride;
+    key_rows(begin, count, row_pointers);
     tile_product<true>(row_pointers, count, rows.dim, packed, s);
     scale_tile(s, count, rows.scale, rows.softcap);
     for (int r = 0; r < rows.rows; ++r) {
@@ -199,4 +239,11 @@ inline void probability_rows(const ProbabilityRows& rows, void* scratch) {
       p[j] = lane[0];
     }
   }
+}
+
+inline void probability_rows(const ProbabilityRows& rows, void* scratch) {
+  const auto in_place = [&](int64_t begin, int count, const float** pointers) {
+    for (int t = 0; t < count; ++t) pointers[t] = rows.k + (begin + t) * rows.k_stride;
+  };
+  probability_rows(rows, in_place, scratch);
 }

@@ -13,6 +13,9 @@ const Backend& backend();
 namespace cpu_avx512 {
 const Backend& backend();
 }
+namespace cpu_avx512_bf16 {
+const Backend& backend();
+}
 namespace cpu_amx {
 const Backend& backend();
 }

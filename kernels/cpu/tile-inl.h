@@ -34,11 +34,22 @@ MI_INLINE Vec tanh_of(Vec x) {
   return x < zero ? zero - y : y;
 }
 
+// The 32 bits of a row that one step broadcasts, and what it does with them: one f32, or two bf16
+// neighbours of the summed index on a CPU that multiplies and adds pairs.
+template <class Element>
+struct Dot;
+template <>
+struct Dot<float> {
+  static MI_INLINE Vec broadcast(const float* a) { return Isa::set1(*a); }
+  static MI_INLINE Vec load(const float* b) { return Isa::load(b); }
+  static MI_INLINE Vec multiply_add(Vec a, Vec b, Vec c) { return Isa::fma(a, b, c); }
+};
+
 // For r in [0, kRows) and the lanes of one group:
 // kByRow: c[r] = sum_k rows[r][k] * b[k] (K rows against packed Q);
 // else:   c[r] += sum_k rows[k][first + r] * b[k] (columns of V, whose row pointers run over keys).
-template <int kRows, bool kByRow>
-MI_INLINE void tile_rows(const float* const* rows, int64_t first, int depth, const float* b,
+template <int kRows, bool kByRow, class Element>
+MI_INLINE void tile_rows(const Element* const* rows, int64_t first, int depth, const Element* b,
                          float* c) {
   Vec acc[kRows][kVecs];
   for (int r = 0; r < kRows; ++r)
@@ -46,10 +57,12 @@ MI_INLINE void tile_rows(const float* const* rows, int64_t first, int depth, con
       acc[r][x] = kByRow ? Isa::set1(0.0f) : Isa::load(c + r * kRowBlock + x * Isa::kLanes);
   for (int k = 0; k < depth; ++k) {
     Vec b_row[kVecs];
-    for (int x = 0; x < kVecs; ++x) b_row[x] = Isa::load(b + k * kRowBlock + x * Isa::kLanes);
+    for (int x = 0; x < kVecs; ++x)
+      b_row[x] = Dot<Element>::load(b + k * kRowBlock + x * Isa::kLanes);
     for (int r = 0; r < kRows; ++r) {
-      const Vec a = Isa::set1(kByRow ? rows[r][k] : rows[k][first + r]);
-      for (int x = 0; x < kVecs; ++x) acc[r][x] = Isa::fma(a, b_row[x], acc[r][x]);
+      const Vec a = Dot<Element>::broadcast(kByRow ? rows[r] + k : rows[k] + first + r);
+      for (int x = 0; x < kVecs; ++x)
+        acc[r][x] = Dot<Element>::multiply_add(a, b_row[x], acc[r][x]);
     }
   }
   for (int r = 0; r < kRows; ++r)
@@ -57,8 +70,8 @@ MI_INLINE void tile_rows(const float* const* rows, int64_t first, int depth, con
 }
 
 // c [count, 64] = or += A [count, depth] * b [depth, 64], A addressed as in tile_rows.
-template <bool kByRow>
-void tile_product(const float* const* rows, int count, int depth, const float* b, float* c) {
+template <bool kByRow, class Element>
+void tile_product(const Element* const* rows, int count, int depth, const Element* b, float* c) {
   for (int lane = 0; lane < kRowBlock; lane += Isa::kGroupLanes) {
     const auto step = [&]<int kRows>(int r) {
       tile_rows<kRows, kByRow>(kByRow ? rows + r : rows, r, depth, b + lane,

@@ -2,6 +2,7 @@
 #include "kernels/backend.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <functional>
 #include <limits>
 
@@ -222,6 +223,23 @@ TEST_CASE("a backend refuses what it cannot run and names it", "[cpu]") {
   CHECK(backend.supports(head).code == Code::invalid_argument);
   CHECK(choose_backend("nonsense").error().what.find("cpu_generic") != std::string::npos);
   CHECK(choose_backend("reference").value()->name() == "reference");
+}
+
+TEST_CASE("unasked, the first backend is chosen that this CPU has and runs fast", "[cpu]") {
+  if (std::getenv("MI_BACKEND") != nullptr) MI_SKIP("MI_BACKEND is set");
+  const auto chosen = choose_backend();
+  REQUIRE(chosen);
+  for (const Backend* backend : all_backends()) {
+    INFO(backend->name());
+    if (!backend->available()) {
+      CHECK(!choose_backend(backend->name()));
+      continue;
+    }
+    CHECK(choose_backend(backend->name()).value() == backend);  // by name even if not preferred
+    if (!backend->preferred()) continue;
+    CHECK(*chosen == backend);
+    break;
+  }
 }
 
 }  // namespace

@@ -62,7 +62,9 @@ Result<std::vector<Row>> measure(const BenchOptions& options) {
   MI_TRY(const kernels::Backend* backend, kernels::choose_backend(options.backend));
   const int threads = options.threads > 0 ? options.threads : omp_get_max_threads();
   const Roof roof = measure_peaks(threads, options.rounds);
-  const bool tiles = backend->name() == "cpu_amx";
+  const double narrow_roof = backend->name() == "cpu_amx"           ? roof.amx
+                             : backend->name() == "cpu_avx512_bf16" ? roof.dot
+                                                                    : roof.fma;
   std::vector<Row> rows;
   for (const int dim : {64, 128}) {
     for (const int64_t n : options.lengths) {
@@ -83,8 +85,7 @@ Result<std::vector<Row>> measure(const BenchOptions& options) {
                                      options.rounds);
       MI_CHECK(failed);
       const double flops = 4.0 * static_cast<double>(n) * static_cast<double>(n) / 2 * dim * kHeads;
-      rows.push_back({"bf16", dim, n, timings[0], flops / timings[0].median * 1e-6,
-                      tiles ? roof.amx : roof.fma});
+      rows.push_back({"bf16", dim, n, timings[0], flops / timings[0].median * 1e-6, narrow_roof});
       rows.push_back({"f32", dim, n, timings[1], flops / timings[1].median * 1e-6, roof.fma});
     }
   }

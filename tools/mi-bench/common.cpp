@@ -13,8 +13,8 @@ void add_machine(CLI::App& command, BenchOptions& options) {
       ->check(CLI::Range(1, 1024));
   command.add_option(
       "--backend", options.backend,
-      "cpu_amx, cpu_avx512, cpu_avx2, cpu_generic or reference (default: the fastest "
-      "here)");
+      "cpu_amx, cpu_avx512_bf16, cpu_avx512, cpu_avx2, cpu_generic or reference (default: the "
+      "fastest here)");
   command.add_option("--seed", options.seed, "Added to every sample's own seed")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 53));
   command.add_flag("--json", options.json, "Print JSON");

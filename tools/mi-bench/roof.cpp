@@ -20,34 +20,25 @@
 namespace mi::tools {
 namespace {
 
-constexpr int kRepeats = 4000000;  // 10 ms of FMA, 30 ms of tiles
+constexpr int kRepeats = 4000000;  // 10 ms of FMA, 30 ms of tiles, 10 to 40 ms of dot products
 
 bool has(std::string_view backend) {
   const auto found = kernels::choose_backend(backend);
   return found.has_value();
 }
 
-// FLOP of one call. Accumulators are named one by one: in an array the compiler may keep them in
-// memory, which showed a third of what a GEMM reached.
-MI_TARGET_BEGIN("avx512f")
-double fma_avx512(float* out) {
-  const __m512 x = _mm512_set1_ps(out[0]), y = _mm512_set1_ps(out[1]);
-  __m512 a = x, b = y, c = x, d = y, e = x, f = y, g = x, h = y, i = x, j = y, k = x, l = y;
-  for (int n = 0; n < kRepeats; ++n) {
-    asm volatile(
-        "vfmadd231ps %12, %13, %0\n vfmadd231ps %12, %13, %1\n vfmadd231ps %12, %13, %2\n"
-        "vfmadd231ps %12, %13, %3\n vfmadd231ps %12, %13, %4\n vfmadd231ps %12, %13, %5\n"
-        "vfmadd231ps %12, %13, %6\n vfmadd231ps %12, %13, %7\n vfmadd231ps %12, %13, %8\n"
-        "vfmadd231ps %12, %13, %9\n vfmadd231ps %12, %13, %10\n vfmadd231ps %12, %13, %11\n"
-        : "+v"(a), "+v"(b), "+v"(c), "+v"(d), "+v"(e), "+v"(f), "+v"(g), "+v"(h), "+v"(i), "+v"(j),
-          "+v"(k), "+v"(l)
-        : "v"(x), "v"(y));
-  }
-  _mm512_storeu_ps(out, a + b + c + d + e + f + g + h + i + j + k + l);
-  return 12.0 * 32 * kRepeats;
+// FLOP of one call.
+MI_TARGET_BEGIN("avx512f,avx512bf16")
+#include "kernels/cpu/peak_avx512-inl.h"
+double fma_avx512(float* memory) {
+  return repeat_fma(memory, kRepeats);
+}
+double dot_avx512(float* memory) {
+  return repeat_dot(memory, kRepeats);
 }
 MI_TARGET_END
 
+// Named accumulators as in peak_avx512-inl.h.
 MI_TARGET_BEGIN("avx2,fma")
 double fma_avx2(float* out) {
   const __m256 x = _mm256_set1_ps(out[0]), y = _mm256_set1_ps(out[1]);
@@ -178,6 +169,7 @@ Roof measure_peaks(int threads, int rounds) {
     });
   };
   if (has("cpu_amx")) roof.amx = with_memory(tiles_amx);
+  if (has("cpu_avx512_bf16")) roof.dot = with_memory(dot_avx512);
   if (has("cpu_avx512")) {
     roof.fma = with_memory(fma_avx512);
   } else if (has("cpu_avx2")) {
@@ -203,6 +195,7 @@ int run_roof(const BenchOptions& options) {
   if (options.json)
     return report(kBench, print_result(nlohmann::json{{"threads", threads},
                                                       {"amx_bf16_gflops", roof.amx},
+                                                      {"avx512_bf16_gflops", roof.dot},
                                                       {"f32_fma_gflops", roof.fma},
                                                       {"f32_gemm_gflops", roof.gemm},
                                                       {"l2_read_gbs", roof.l2},
@@ -212,13 +205,14 @@ int run_roof(const BenchOptions& options) {
                                        "\n"));
   return report(kBench, print_result(fmt::format("threads        {:>8}\n"
                                                  "AMX bf16       {:>8.0f} GFLOP/s\n"
+                                                 "AVX-512 bf16   {:>8.0f} GFLOP/s\n"
                                                  "f32 FMA        {:>8.0f} GFLOP/s\n"
                                                  "f32 GEMM       {:>8.0f} GFLOP/s\n"
                                                  "L2 read        {:>8.1f} GB/s\n"
                                                  "L3 read        {:>8.1f} GB/s\n"
                                                  "DRAM read      {:>8.1f} GB/s\n",
-                                                 threads, roof.amx, roof.fma, roof.gemm, roof.l2,
-                                                 roof.l3, roof.dram)));
+                                                 threads, roof.amx, roof.dot, roof.fma, roof.gemm,
+                                                 roof.l2, roof.l3, roof.dram)));
 }
 
 }  // namespace

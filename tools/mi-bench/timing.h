@@ -29,6 +29,7 @@ void fill_random(Tensor<bf16, 3>& tensor, uint64_t seed);
 // what the machine can do, not what it does on average.
 struct Roof {
   double amx = 0;   // GFLOP/s of tdpbf16ps from registers
+  double dot = 0;   // GFLOP/s of vdpbf16ps from registers
   double fma = 0;   // GFLOP/s of f32 FMA from registers
   double gemm = 0;  // GFLOP/s of f32 matrix products: must lie below fma
   double l2 = 0;    // GB/s read: 1 MiB per thread
@@ -36,7 +37,7 @@ struct Roof {
   double dram = 0;  // 512 MiB per thread
 };
 [[nodiscard]] Roof measure_roof(int threads, int rounds);
-// Only the two that attention is compared with.
+// Only those that attention is compared with.
 [[nodiscard]] Roof measure_peaks(int threads, int rounds);
 
 }  // namespace mi::tools

@@ -1,0 +1,178 @@
+// bf16 attention of one row block by dot products of bf16 pairs: attend_keys() of attention-inl.h
+// over pairs of dims for S^T = K Q^T and over pairs of keys for O^T += V^T P^T. Included after
+// attention-inl.h and isa_avx512_bf16-inl.h.
+
+// Packed form of a KV head: K [n_kv, dim] without its strides, then V by pairs of keys,
+// [n_kv / 2][dim][2]. Two neighbours that are both selected are read from there; a key whose
+// neighbour is not, or that sits at the other half of its pair within a tile, is paired anew from
+// the rows in memory: 10 instructions per 16 dims beside the 256 dot products of 64 query rows.
+struct PackedPairs {
+  const bf16* k;
+  const bf16* v;
+  PackedPairs(const std::byte* packed, int dim, int64_t n_kv)
+      : k(reinterpret_cast<const bf16*>(packed)), v(k + n_kv * dim) {}
+  static int64_t elements(int dim, int64_t n_kv) { return (n_kv + n_kv / 2 * 2) * dim; }
+};
+
+// out [dim][2] from two rows; dims come in eights.
+inline void interleave(const bf16* first, const bf16* second, int dim, bf16* out) {
+  for (int x = 0; x < dim; x += 16) {
+    const auto mask = static_cast<__mmask16>(dim - x >= 16 ? 0xffff : 0xff);
+    const auto load = [&](const bf16* row) {
+      return _mm512_maskz_cvtepu16_epi32(mask, _mm256_maskz_loadu_epi16(mask, row + x));
+    };
+    const __m512i both = load(first) | _mm512_maskz_slli_epi32(mask, load(second), 16);
+    _mm512_mask_storeu_epi32(out + 2 * x, mask, both);
+  }
+}
+
+inline void pack_pairs(const KeyValueRows& rows, int64_t tile, std::byte* packed) {
+  const int dim = rows.head_dim;
+  const PackedPairs out(packed, dim, rows.n_kv);
+  const int64_t end = rows.n_kv < (tile + 1) * kKeyTile ? rows.n_kv : (tile + 1) * kKeyTile;
+  for (int64_t key = tile * kKeyTile; key < end; ++key) {
+    const bf16* v = rows.v + key * rows.v_stride;
+    __builtin_memcpy(const_cast<bf16*>(out.k) + key * dim, rows.k + key * rows.k_stride,
+                     static_cast<size_t>(dim) * sizeof(bf16));
+    if (key % 2 == 1)
+      interleave(v - rows.v_stride, v, dim, const_cast<bf16*>(out.v) + (key - 1) * dim);
+  }
+}
+
+// What pack_query writes: dim rounded up to the width of a transposition.
+inline int64_t query_elements(int dim) {
+  return (dim + 31) / 32 * 32 * int64_t{kRowBlock};
+}
+
+// q [rows, dim] as pairs of dims by lanes: [dim / 2][64][2]. Lanes past `rows` repeat the last row.
+inline void pack_query(const bf16* q, int64_t stride, int rows, int dim, bf16* packed) {
+  for (int r = 0; r < kRowBlock; r += 16) {
+    const bf16* row[16];
+    for (int i = 0; i < 16; ++i) row[i] = q + (r + i < rows ? r + i : rows - 1) * stride;
+    for (int x = 0; x < dim; x += 32)
+      transpose_pairs(row, x, dim, packed + x * kRowBlock + 2 * r, 2 * kRowBlock);
+  }
+}
+
+// Rounds rows 2i and 2i + 1 of [2 * pairs, 64] to bf16 and interleaves them, in place:
+// [pairs][64][2].
+inline void pair_rows(float* rows, int pairs) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
+                                         8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  for (int i = 0; i < pairs; ++i)
+    for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
+      const float* from = rows + 2 * i * kRowBlock + r;
+      const __m512bh both = _mm512_cvtne2ps_pbh(Isa::load(from + kRowBlock), Isa::load(from));
+      _mm512_storeu_si512(rows + i * kRowBlock + r,
+                          _mm512_maskz_permutexvar_epi16(~uint32_t{0}, order, (__m512i)both));
+    }
+}
+
+// One head's input; q as of pack_query.
+struct PairedRows {
+  const KeyValueRows& rows;
+  PackedPairs packed;
+  const bf16* q;
+  bf16* paired;  // [kKeyTile / 2][dim][2]
+
+  void score(const int32_t* keys, int count, float* s) const {
+    const Bf16Pair* row[kKeyTile];
+    for (int t = 0; t < count; ++t)
+      row[t] = reinterpret_cast<const Bf16Pair*>(packed.k + keys[t] * int64_t{rows.head_dim});
+    tile_product<true>(row, count, rows.head_dim / 2, reinterpret_cast<const Bf16Pair*>(q), s);
+  }
+  void add_output(const int32_t* keys, int count, float* p, float* out) const {
+    const int dim = rows.head_dim;
+    const int pairs = (count + 1) / 2;
+    const Bf16Pair* row[kKeyTile / 2];
+    for (int i = 0; i < pairs; ++i) {
+      const int64_t key = keys[2 * i];
+      // A last key without a neighbour is paired with itself, whose second p is 0.
+      const int64_t next = 2 * i + 1 < count ? keys[2 * i + 1] : key;
+      const bf16* pair = packed.v + key * dim;
+      if (key % 2 != 0 || next != key + 1) {
+        pair = paired + static_cast<int64_t>(i) * 2 * dim;
+        interleave(rows.v + key * rows.v_stride, rows.v + next * rows.v_stride, dim,
+                   paired + static_cast<int64_t>(i) * 2 * dim);
+      }
+      row[i] = reinterpret_cast<const Bf16Pair*>(pair);
+    }
+    if (count % 2 != 0)
+      for (int r = 0; r < kRowBlock; ++r) p[count * kRowBlock + r] = 0;
+    pair_rows(p, pairs);
+    tile_product<false>(row, dim, pairs, reinterpret_cast<const Bf16Pair*>(p), out);
+  }
+};
+
+// o = O / sum in bf16: pairs of dims by lanes, transposed.
+inline void write_output(const BlockState& state, int rows, int dim, bf16* o, int64_t o_stride) {
+  for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
+    const Vec sum = Isa::load(state.sum + r);
+    const Vec inverse = sum > Isa::set1(0.0f) ? Isa::set1(1.0f) / sum : Isa::set1(0.0f);
+    for (int k = 0; k < dim; ++k)
+      Isa::store(state.out + k * kRowBlock + r, Isa::load(state.out + k * kRowBlock + r) * inverse);
+  }
+  pair_rows(state.out, dim / 2);
+  const auto* pairs = reinterpret_cast<const bf16*>(state.out);
+  alignas(64) bf16 block[16 * 32];
+  for (int x = 0; x < dim; x += 32) {
+    const bf16* row[16];
+    const int columns = dim - x < 32 ? dim - x : 32;
+    for (int i = 0; i < 16; ++i)
+      row[i] = pairs + (x / 2 + (2 * i < columns ? i : 0)) * kRowBlock * 2;
+    const __mmask32 mask = columns == 32 ? ~uint32_t{0} : (uint32_t{1} << columns) - 1;
+    for (int r = 0; r < rows; r += 16) {
+      transpose_pairs(row, 2 * r, 2 * kRowBlock, block, 32);
+      for (int i = 0; i < 16 && r + i < rows; ++i)
+        _mm512_mask_storeu_epi16(o + (r + i) * o_stride + x, mask,
+                                 _mm512_load_si512(block + i * 32));
+    }
+  }
+}
+
+inline int64_t attend_pairs(const PackedGroup& group, int64_t block, const uint64_t* keys,
+                            void* scratch) {
+  const AttentionHead shape = group.shape();
+  const int rows = shape.rows(block);
+  const int dim = shape.head_dim;
+  const int64_t first = shape.first_row(block);
+  int64_t tiles = 0;
+  for (int h = 0; h < group.heads; ++h) {
+    Carver carve{static_cast<char*>(scratch)};
+    auto* q = reinterpret_cast<bf16*>(carve.floats(query_elements(dim) / 2));
+    auto* paired = reinterpret_cast<bf16*>(carve.floats(int64_t{dim} / 2 * kKeyTile));
+    const BlockState state(carve, dim);
+    pack_query(group.q[h] + first * group.q_stride, group.q_stride, rows, dim, q);
+    const PairedRows input{group.rows, {group.packed, dim, shape.n_kv}, q, paired};
+    tiles = attend_keys(input, shape, block, keys, state);
+    write_output(state, rows, dim, group.o[h] + first * group.o_stride, group.o_stride);
+    if (group.lse[h] != nullptr) state.write_lse(rows, group.lse[h] + first);
+  }
+  return tiles;
+}
+
+// Estimates: f32 queries keep all their bits, and keys become f32 tile by tile, so the f32 text
+// serves. Queries as two parts of bf16 would need twice the dot products, which then gain nothing.
+inline void probabilities_of_pairs(const ProbabilityRows& rows, const bf16* k, void* scratch) {
+  Carver carve{static_cast<char*>(scratch)};
+  float* wide = carve.floats(int64_t{kKeyTile} * rows.dim);
+  const auto widened = [&](int64_t begin, int count, const float** pointers) {
+    for (int t = 0; t < count; ++t) {
+      float* row = wide + int64_t{t} * rows.dim;
+      const bf16* key = k + (begin + t) * rows.dim;
+      for (int x = 0; x < rows.dim; x += 8)
+        _mm256_storeu_ps(
+            row + x,
+            _mm256_castsi256_ps(_mm256_slli_epi32(
+                _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(key + x))),
+                16)));
+      pointers[t] = row;
+    }
+  };
+  probability_rows(rows, widened, carve.at);
+}
+
+// Floats that either of the two needs.
+inline int64_t pair_scratch_floats(int dim) {
+  return query_elements(dim) / 2 + int64_t{dim} / 2 * kKeyTile + BlockState::floats(dim);
+}
