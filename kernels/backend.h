@@ -88,6 +88,8 @@ class Backend {
   [[nodiscard]] virtual size_t packed_bytes(int head_dim, int64_t n_kv) const;
   // Writes one tile of 64 keys, tile < rows.tiles(); tiles may be packed by different threads.
   virtual void pack(const KeyValueRows& rows, int64_t tile, std::byte* packed) const;
+  // Time of a tile of gathered keys over that of keys that lie together, in attend_packed.
+  [[nodiscard]] virtual double gather_price() const { return 1; }
   // attend() for every head of the group on one row block; returns the tiles of each head.
   virtual int64_t attend_packed(const PackedGroup& group, int64_t block, const uint64_t* keys,
                                 void* scratch) const;

@@ -364,6 +364,15 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
   };
   std::array<float, kMaxWave> lambda{};
   std::array<bool, kMaxWave> again{};
+  // Null: every key.
+  const double gather_price = wave.packed != nullptr ? backend_->gather_price() : 1;
+  const auto keys_of = [&](int64_t i, int64_t m) -> const uint64_t* {
+    if (is_dense(i)) return nullptr;
+    const uint64_t* keys = bitmap_of(i) + m * words;
+    const int64_t end = call.keys_end(m);
+    const auto size = static_cast<size_t>(kernels::bitmap_words(end));
+    return faster_dense({keys, size}, end, gather_price) ? nullptr : keys;
+  };
   // The wave's KV heads: where the query heads of each begin.
   std::array<int, kMaxWave + 1> starts{};
   int64_t kv_heads = 0;
@@ -438,11 +447,11 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
       const int64_t m = blocks - 1 - unit / kv_heads;
       const auto kv = static_cast<size_t>(unit % kv_heads);
       for (int i = starts[kv]; i < starts[kv + 1];) {
-        const uint64_t* keys = is_dense(i) ? nullptr : bitmap_of(i) + m * words;
+        const uint64_t* keys = keys_of(i, m);
         int heads = 1;
         if (wave.packed != nullptr) {
-          while (is_dense(i) && heads < kernels::kMaxGroup && i + heads < starts[kv + 1] &&
-                 is_dense(i + heads))
+          while (keys == nullptr && heads < kernels::kMaxGroup && i + heads < starts[kv + 1] &&
+                 keys_of(i + heads, m) == nullptr)
             ++heads;
           const int64_t tiles =
               backend_->attend_packed(wave.packed->group(i, heads), m, keys, memory.kernel_scratch);

@@ -65,7 +65,8 @@ class Plan {
                            TensorView<const float, 3> v, TensorView<float, 3> o,
                            TensorView<float, 2> lse, void* workspace, std::span<HeadStats> stats,
                            Unspent& unspent) const;
-  // The same for a plan of bf16 elements. Sums are f32; probabilities are rounded to bf16.
+  // The same for a plan of bf16 elements. Sums are f32; probabilities are rounded to bf16. A row
+  // block whose selected keys would take longer to gather than all keys in order runs dense.
   [[nodiscard]] Status run(int layer, TensorView<const bf16, 3> q, TensorView<const bf16, 3> k,
                            TensorView<const bf16, 3> v, TensorView<bf16, 3> o,
                            TensorView<float, 2> lse, void* workspace, std::span<HeadStats> stats,

@@ -117,6 +117,18 @@ int64_t fill_tile(const kernels::Backend& backend, const uint8_t* code, int64_t 
   return wanted;
 }
 
+bool faster_dense(std::span<const uint64_t> words, int64_t keys, double gather_price) {
+  int64_t in_runs = 0;
+  int64_t selected = 0;
+  for (const uint64_t word : words) {
+    selected += std::popcount(word);
+    in_runs += (static_cast<uint32_t>(word) == ~uint32_t{0} ? 32 : 0) +
+               (word >> 32 == ~uint32_t{0} ? 32 : 0);
+  }
+  return static_cast<double>(in_runs) + gather_price * static_cast<double>(selected - in_runs) >=
+         static_cast<double>(keys);
+}
+
 float raised(float lambda, int steps) {
   return lambda * std::exp2(static_cast<float>(steps) / 8);
 }

@@ -25,6 +25,10 @@ int64_t fill_tile(const kernels::Backend& backend, const float* e, int64_t keys,
 int64_t fill_tile(const kernels::Backend& backend, const uint8_t* code, int64_t keys,
                   int64_t selected, uint64_t* words);
 
+// Whether a row block's keys would take longer than all of them in order: keys outside whole groups
+// of 32 are gathered, at gather_price each.
+[[nodiscard]] bool faster_dense(std::span<const uint64_t> words, int64_t keys, double gather_price);
+
 // The threshold of a capped head may rise by at most so many steps of an eighth of an octave.
 inline constexpr int kRaises = 16;
 [[nodiscard]] float raised(float lambda, int steps);

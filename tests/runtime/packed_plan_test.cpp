@@ -183,12 +183,16 @@ TEST_CASE("bf16 by instructions for it agrees with f32 as far as bf16 allows", "
         INFO("n_q " << c.n_q << " n_kv " << c.n_kv << " d " << c.head_dim << " head " << h);
         const auto at = static_cast<size_t>(h);
         // An estimate on the threshold may fall to the other side (2^x to 7.5e-5), and then also
-        // which keys fill a tile; so estimated heads are compared by what they kept.
+        // which keys fill a tile; so estimated heads are compared by what they kept. Row blocks
+        // that are slower gathered than dense run dense and keep more, up to the price of
+        // gathering.
         const bool exact = h < 3;
+        const double price = backend.gather_price();
         if (exact) {
           CHECK(got.stats[at].tiles == want.stats[at].tiles);
         } else {
-          CHECK(got.stats[at].share == Approx(want.stats[at].share).epsilon(0.03));
+          CHECK(got.stats[at].share > 0.97 * want.stats[at].share);
+          CHECK(got.stats[at].share < 1.03 * price * want.stats[at].share);
         }
         double worst_o = 0, worst_lse = 0, recall = 0;
         for (int64_t r = 0; r < c.n_q; ++r) {
@@ -205,7 +209,8 @@ TEST_CASE("bf16 by instructions for it agrees with f32 as far as bf16 allows", "
           CHECK(worst_lse < 1e-4);  // 2^x
           CHECK(worst_o < 0.02);    // |o| < 5 rounds by 2^-9, |v| < 5 times p by as much
         } else {
-          CHECK(std::abs(recall) < 0.01);
+          CHECK(recall > -0.01);
+          if (price == 1) CHECK(recall < 0.01);
         }
       }
     }

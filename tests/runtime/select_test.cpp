@@ -123,6 +123,16 @@ TEST_CASE("codes are selected, filled and counted as the estimates they stand fo
   });
 }
 
+TEST_CASE("a row block runs dense where gathering its keys would take longer", "[cpu]") {
+  const uint64_t runs[] = {~uint64_t{0}, 0xffffffffULL, 0, 0};      // 96 keys in runs
+  const uint64_t single[] = {0x5555555555555555ULL, 0x1ULL, 0, 0};  // 33 alone
+  CHECK(!faster_dense(runs, 256, 100));
+  CHECK(faster_dense(std::span(runs).first(2), 96, 1));
+  CHECK(!faster_dense(single, 256, 7));
+  CHECK(faster_dense(single, 256, 8));
+  CHECK(!faster_dense(std::span(single).first(0), 1, 8));
+}
+
 TEST_CASE("a key is in one bin, and bins are ordered like estimates", "[cpu]") {
   const auto bin_of = [](float e) {
     std::vector<uint32_t> bins(kHistogramBins, 99);
