@@ -96,10 +96,15 @@ class Backend {
   // probabilities() of f32 queries over packed keys: rows.k is not read.
   virtual void packed_probabilities(const ProbabilityRows& rows, const std::byte* packed,
                                     int64_t n_kv, void* scratch) const;
-  // The same as codes, without a round trip of probabilities through memory; false: this backend
-  // has no such path. rows.p is not written.
-  virtual bool packed_codes(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
+  // Whether estimates of packed keys are best made as codes, by the two calls that follow.
+  [[nodiscard]] virtual bool has_codes() const { return false; }
+  // packed_probabilities as codes, without a round trip of probabilities through memory. rows.p is
+  // not written.
+  virtual void packed_codes(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
                             const MassCodes& codes, void* scratch) const;
+  // Codes of the sums a[j] + b[j] against a threshold; b may be null.
+  virtual void codes_of(const float* a, const float* b, int64_t keys, float threshold,
+                        uint8_t* code) const;
   // Scratch of these calls; scratch_bytes() does not cover them.
   [[nodiscard]] virtual size_t packed_scratch_bytes(int head_dim, int64_t n_kv) const;
 

@@ -69,9 +69,10 @@ void Backend::packed_probabilities(const ProbabilityRows& rows, const std::byte*
   probabilities(over, scratch);
 }
 
-bool Backend::packed_codes(const ProbabilityRows& /*rows*/, const std::byte* /*packed*/,
-                           int64_t /*n_kv*/, const MassCodes& /*codes*/, void* /*scratch*/) const {
-  return false;
-}
+// Without instructions for codes estimates stay probabilities.
+void Backend::packed_codes(const ProbabilityRows& /*rows*/, const std::byte* /*packed*/,
+                           int64_t /*n_kv*/, const MassCodes& /*codes*/, void* /*scratch*/) const {}
+void Backend::codes_of(const float* /*a*/, const float* /*b*/, int64_t /*keys*/,
+                       float /*threshold*/, uint8_t* /*code*/) const {}
 
 }  // namespace mi::kernels

@@ -39,6 +39,22 @@ void force_keys(const EstimatorParams& params, const kernels::AttentionHead& hea
 void Estimator::select(const kernels::AttentionHead& head, const kernels::Backend& backend,
                        const EstimatorMemory& memory, int64_t begin, int64_t end, float lambda,
                        const Selection& out) const {
+  auto* bytes = reinterpret_cast<uint8_t*>(memory.estimates);
+  if (head.packed != nullptr && backend.has_codes() && out.bins == nullptr && lambda > 0 &&
+      codes(head, backend, memory, begin, end, lambda, bytes)) {
+    for (int64_t m = begin; m < end; ++m) {
+      uint8_t* code = bytes + (m - begin) * head.n_kv;
+      const int64_t keys = head.keys_end(m);
+      uint64_t* words = out.words + m * kernels::bitmap_words(head.n_kv);
+      force_keys(params_, head, m, code);
+      const int64_t selected = select_keys(backend, code, keys, words);
+      if (out.raises != nullptr)
+        count_raises(code, {words, static_cast<size_t>(kernels::bitmap_words(keys))},
+                     out.raises + m * (kRaises + 1));
+      out.tiles[m] = tiles_for(fill_tile(backend, code, keys, selected, words));
+    }
+    return;
+  }
   rows(head, backend, memory, begin, end, memory.estimates, head.n_kv);
   for (int64_t m = begin; m < end; ++m) {
     const float* e = memory.estimates + (m - begin) * head.n_kv;
@@ -52,6 +68,12 @@ void Estimator::select(const kernels::AttentionHead& head, const kernels::Backen
     if (!params_.counts) selected = fill_tile(backend, e, keys, selected, words);
     out.tiles[m] = tiles_for(selected);
   }
+}
+
+bool Estimator::codes(const kernels::AttentionHead& /*head*/, const kernels::Backend& /*backend*/,
+                      const EstimatorMemory& /*memory*/, int64_t /*begin*/, int64_t /*end*/,
+                      float /*lambda*/, uint8_t* /*code*/) const {
+  return false;
 }
 
 void Estimator::rows(const kernels::AttentionHead& head, const kernels::Backend& backend,

@@ -86,8 +86,8 @@ class AmxBackend final : public Bf16Backend {
   void pack(const KeyValueRows& rows, int64_t tile, std::byte* packed) const override {
     pack_tile(rows, tile, packed);
   }
-  // 1.5 to 1.9 measured at 8192 and 32,768 tokens (mi-bench sparse, Sapphire Rapids): packing takes a
-  // third of it, the rest is waiting for rows from L3.
+  // 1.5 to 1.9 measured at 8192 and 32,768 tokens (mi-bench sparse, Sapphire Rapids): packing takes
+  // a third of it, the rest is waiting for rows from L3.
   [[nodiscard]] double gather_price() const override { return 1.6; }
   int64_t attend_packed(const PackedGroup& group, int64_t block, const uint64_t* keys,
                         void* scratch) const override {
@@ -97,10 +97,14 @@ class AmxBackend final : public Bf16Backend {
                             void* scratch) const override {
     packed_probability_rows(rows, PackedRows(packed, rows.dim, n_kv), nullptr, scratch);
   }
-  bool packed_codes(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
+  [[nodiscard]] bool has_codes() const override { return true; }
+  void packed_codes(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
                     const MassCodes& codes, void* scratch) const override {
     packed_probability_rows(rows, PackedRows(packed, rows.dim, n_kv), &codes, scratch);
-    return true;
+  }
+  void codes_of(const float* a, const float* b, int64_t keys, float threshold,
+                uint8_t* code) const override {
+    sum_codes(a, b, keys, threshold, code);
   }
   [[nodiscard]] size_t packed_scratch_bytes(int head_dim, int64_t /*n_kv*/) const override {
     return static_cast<size_t>(

@@ -38,6 +38,23 @@ class PooledBlocks final : public Estimator {
   }
 
   [[nodiscard]] bool reads_keys() const override { return true; }
+  bool codes(const kernels::AttentionHead& head, const kernels::Backend& backend,
+             const EstimatorMemory& memory, int64_t begin, int64_t end, float lambda,
+             uint8_t* code) const override {
+    if (params().counts) return false;
+    const Shares shares = block_shares(head, backend, memory, begin, end);
+    auto* of_blocks = reinterpret_cast<uint8_t*>(shares.order);
+    for (int64_t m = begin; m < end; ++m) {
+      const int64_t blocks = key_blocks(head.keys_end(m));
+      backend.codes_of(shares.row + (m - begin) * shares.stride, nullptr, blocks, lambda,
+                       of_blocks);
+      uint8_t* row = code + (m - begin) * head.n_kv;
+      for (int64_t b = 0; b < blocks; ++b)
+        std::fill(row + b * kBlock, row + std::min((b + 1) * kBlock, head.keys_end(m)),
+                  of_blocks[b]);
+    }
+    return true;
+  }
   void prepare(const kernels::AttentionHead& head, const kernels::Backend&,
                const EstimatorMemory& memory) const override {
     for (int64_t b = 0; b < key_blocks(head.n_kv); ++b) {
@@ -55,10 +72,25 @@ class PooledBlocks final : public Estimator {
   void estimate(const kernels::AttentionHead& head, const kernels::Backend& backend,
                 const EstimatorMemory& memory, int64_t begin, int64_t end, float* e,
                 int64_t e_stride) const override {
+    const Shares shares = block_shares(head, backend, memory, begin, end);
+    for (int64_t m = begin; m < end; ++m) {
+      float* row = shares.row + (m - begin) * shares.stride;
+      if (params().counts) rank_blocks(row, key_blocks(head.keys_end(m)), shares.order);
+      expand_blocks(row, head.keys_end(m), e + (m - begin) * e_stride);
+    }
+  }
+
+ private:
+  struct Shares {
+    float* row;  // [end - begin, stride]
+    int64_t stride;
+    int32_t* order;  // scratch [stride]
+  };
+  static Shares block_shares(const kernels::AttentionHead& head, const kernels::Backend& backend,
+                             const EstimatorMemory& memory, int64_t begin, int64_t end) {
     const int64_t blocks = key_blocks(head.n_kv);
     float* queries = memory.scratch;
     float* share = queries + 64 * head.head_dim;
-    auto* order = reinterpret_cast<int32_t*>(share + 64 * blocks);
     mean_queries(head, begin, end, queries);
     int64_t visible[64];
     for (int64_t m = begin; m < end; ++m) visible[m - begin] = key_blocks(head.keys_end(m));
@@ -74,11 +106,7 @@ class PooledBlocks final : public Estimator {
                            .p = share,
                            .p_stride = blocks},
                           memory.kernel_scratch);
-    for (int64_t m = begin; m < end; ++m) {
-      float* row = share + (m - begin) * blocks;
-      if (params().counts) rank_blocks(row, visible[m - begin], order);
-      expand_blocks(row, head.keys_end(m), e + (m - begin) * e_stride);
-    }
+    return {share, blocks, reinterpret_cast<int32_t*>(share + 64 * blocks)};
   }
 };
 

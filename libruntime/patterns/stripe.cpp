@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "libruntime/patterns/patterns.h"
-#include "libruntime/select.h"
 
 namespace mi::runtime::patterns {
 namespace {
@@ -27,32 +26,15 @@ class Stripe final : public Estimator {
   void prepare(const kernels::AttentionHead&, const kernels::Backend&,
                const EstimatorMemory&) const override {}
 
-  // Packed keys: a probability is only compared with the threshold, so that the kernel may put out
-  // the distance of their logarithms, a byte a key. A threshold still to be found wants all of it.
-  void select(const kernels::AttentionHead& head, const kernels::Backend& backend,
-              const EstimatorMemory& memory, int64_t begin, int64_t end, float lambda,
-              const Selection& out) const override {
-    auto* codes = reinterpret_cast<uint8_t*>(memory.estimates);
+  bool codes(const kernels::AttentionHead& head, const kernels::Backend& backend,
+             const EstimatorMemory& memory, int64_t begin, int64_t end, float lambda,
+             uint8_t* code) const override {
     int64_t visible[kEstimateGroup];
-    if (head.packed == nullptr || out.bins != nullptr || !(lambda > 0) ||
-        !backend.packed_codes(
-            queries(head, memory, begin, end, visible), head.packed, head.n_kv,
-            {.threshold = lambda / kernels::kRowBlock, .code = codes, .stride = head.n_kv},
-            memory.kernel_scratch)) {
-      Estimator::select(head, backend, memory, begin, end, lambda, out);
-      return;
-    }
-    for (int64_t m = begin; m < end; ++m) {
-      uint8_t* code = codes + (m - begin) * head.n_kv;
-      const int64_t keys = head.keys_end(m);
-      uint64_t* words = out.words + m * kernels::bitmap_words(head.n_kv);
-      force_keys(params(), head, m, code);
-      const int64_t selected = select_keys(backend, code, keys, words);
-      if (out.raises != nullptr)
-        count_raises(code, {words, static_cast<size_t>(kernels::bitmap_words(keys))},
-                     out.raises + m * (kRaises + 1));
-      out.tiles[m] = tiles_for(fill_tile(backend, code, keys, selected, words));
-    }
+    backend.packed_codes(
+        queries(head, memory, begin, end, visible), head.packed, head.n_kv,
+        {.threshold = lambda / kernels::kRowBlock, .code = code, .stride = head.n_kv},
+        memory.kernel_scratch);
+    return true;
   }
 
  protected:
@@ -112,6 +94,18 @@ class StripeVerticalSlash final : public Estimator {
   void prepare(const kernels::AttentionHead& head, const kernels::Backend& backend,
                const EstimatorMemory& memory) const override {
     vertical_slash_->prepare(head, backend, memory);
+  }
+  bool codes(const kernels::AttentionHead& head, const kernels::Backend& backend,
+             const EstimatorMemory& memory, int64_t begin, int64_t end, float lambda,
+             uint8_t* code) const override {
+    stripe_->codes(head, backend, memory, begin, end, lambda, code);
+    auto* other = reinterpret_cast<uint8_t*>(memory.scratch);
+    for (int64_t m = begin; m < end; ++m) {
+      vertical_slash_->codes(head, backend, memory, m, m + 1, lambda, other);
+      uint8_t* row = code + (m - begin) * head.n_kv;
+      for (int64_t j = 0; j < head.keys_end(m); ++j) row[j] = std::max(row[j], other[j]);
+    }
+    return true;
   }
 
  protected:

@@ -50,7 +50,8 @@ class VerticalSlash final : public Estimator {
     return shape.head_dim;
   }
 
-  // Evidence: e of columns [n_kv], then of key offsets t >= 0 before the block [n_kv].
+  // Evidence: e of columns [n_kv], then of key offsets t = n_kv - 1 .. 0 before the block: falling,
+  // so that both are read in the order of keys.
   void prepare(const kernels::AttentionHead& head, const kernels::Backend& backend,
                const EstimatorMemory& memory) const override {
     const int64_t n = head.n_kv;
@@ -82,12 +83,26 @@ class VerticalSlash final : public Estimator {
       rank_scores(column, n, kForcedColumns, params().vertical, order);
       rank_scores(slash, n, kForcedDistances, params().slash, order);
       slide_64(slash, n, 0.0f, [](float a, float b) { return std::max(a, b); });
+      std::reverse(slash, slash + n);
       return;
     }
     const float per_row = 1.0f / static_cast<float>(rows);
     for (int64_t j = 0; j < n; ++j) column[j] *= 64.0f * per_row;
     slide_64(slash, n, 0.0f, [](float a, float b) { return a + b; });
     for (int64_t t = 0; t < n; ++t) slash[t] *= per_row;
+    std::reverse(slash, slash + n);
+  }
+  bool codes(const kernels::AttentionHead& head, const kernels::Backend& backend,
+             const EstimatorMemory& memory, int64_t begin, int64_t end, float lambda,
+             uint8_t* code) const override {
+    if (params().counts) return false;
+    for (int64_t m = begin; m < end; ++m) {
+      const int64_t first = head.first_row(m) + head.offset();
+      uint8_t* row = code + (m - begin) * head.n_kv;
+      backend.codes_of(memory.evidence, slashes(head, memory, first), first, lambda, row);
+      std::fill(row + first, row + head.keys_end(m), uint8_t{255});
+    }
+    return true;
   }
 
  protected:
@@ -95,19 +110,26 @@ class VerticalSlash final : public Estimator {
                 const EstimatorMemory& memory, int64_t begin, int64_t end, float* e,
                 int64_t e_stride) const override {
     const float* column = memory.evidence;
-    const float* slash = memory.evidence + head.n_kv;
     for (int64_t m = begin; m < end; ++m) {
       float* row = e + (m - begin) * e_stride;
       const int64_t first = head.first_row(m) + head.offset();
+      const float* slash = slashes(head, memory, first);
       if (params().counts) {
-        for (int64_t j = 0; j < first; ++j) row[j] = std::max(column[j], slash[first - j]);
+        for (int64_t j = 0; j < first; ++j) row[j] = std::max(column[j], slash[j]);
       } else {
-        for (int64_t j = 0; j < first; ++j) row[j] = column[j] + slash[first - j];
+        for (int64_t j = 0; j < first; ++j) row[j] = column[j] + slash[j];
       }
       // Distance 0 is forced in both forms, and its diagonal covers the block's own keys.
       for (int64_t j = first; j < head.keys_end(m); ++j)
         row[j] = std::numeric_limits<float>::infinity();
     }
+  }
+
+ private:
+  // [first]: of keys 0 .. first - 1 for a block whose own keys begin at `first`.
+  static const float* slashes(const kernels::AttentionHead& head, const EstimatorMemory& memory,
+                              int64_t first) {
+    return memory.evidence + 2 * head.n_kv - 1 - first;
   }
 };
 

@@ -394,9 +394,9 @@ TEST_CASE("probabilities over packed keys agree with the reference", "[cpu]") {
       call.p = nullptr;
       call.k = nullptr;
       const float threshold = 0.7f / static_cast<float>(shape.n_kv);
-      if (!backend.packed_codes(call, packed.data(), shape.n_kv, {threshold, code.data(), stride},
-                                scratch.data()))
-        continue;
+      if (!backend.has_codes()) continue;
+      backend.packed_codes(call, packed.data(), shape.n_kv, {threshold, code.data(), stride},
+                           scratch.data());
       for (int64_t r = 0; r < shape.n_q; ++r) {
         for (int64_t j = 0; j < stride; ++j) {
           const auto at = static_cast<size_t>(r * stride + j);
@@ -409,6 +409,36 @@ TEST_CASE("probabilities over packed keys agree with the reference", "[cpu]") {
           } else if (code[at] < code_of(exact - 0.01) || code[at] > code_of(exact + 0.01)) {
             FAIL_CHECK("row " << r << " key " << j << ": " << int{code[at]} << ", exactly "
                               << exact);
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("codes of sums are their logarithms", "[cpu]") {
+  for_each_backend([](const Backend& backend) {
+    if (!backend.has_codes()) return;
+    std::mt19937_64 engine(9);
+    std::normal_distribution<float> normal;
+    for (const int64_t keys : {0, 1, 15, 16, 17, 64, 1000}) {
+      for (const float threshold : {1e-6f, 0.0044f, 1.0f, 4.0f}) {
+        std::vector<float> a, b;
+        for (int64_t j = 0; j < keys; ++j) {
+          a.push_back(j % 7 == 0 ? 0.0f : threshold * std::exp(3 * normal(engine)));
+          b.push_back(j % 5 == 0 ? 0.0f : threshold * std::exp(3 * normal(engine)));
+        }
+        for (const bool both : {false, true}) {
+          std::vector<uint8_t> code(static_cast<size_t>(keys) + 1, 7);
+          backend.codes_of(a.data(), both ? b.data() : nullptr, keys, threshold, code.data());
+          CHECK(code.back() == 7);
+          for (size_t j = 0; j + 1 < code.size(); ++j) {
+            const double sum = static_cast<double>(a[j]) + (both ? static_cast<double>(b[j]) : 0);
+            const double exact = 192 + 16 * std::log2(sum / static_cast<double>(threshold));
+            const auto code_of = [](double x) { return std::clamp(std::floor(x), 0.0, 255.0); };
+            INFO("sum " << sum << " threshold " << threshold << " exactly " << exact);
+            CHECK(code[j] >= code_of(exact - 0.001));
+            CHECK(code[j] <= code_of(exact + 0.001));
           }
         }
       }
