@@ -103,7 +103,8 @@ class StripeVerticalSlash final : public Estimator {
     for (int64_t m = begin; m < end; ++m) {
       vertical_slash_->codes(head, backend, memory, m, m + 1, lambda, other);
       uint8_t* row = code + (m - begin) * head.n_kv;
-      for (int64_t j = 0; j < head.keys_end(m); ++j) row[j] = std::max(row[j], other[j]);
+      const int64_t keys = head.keys_end(m);  // bytes may alias `head`: not in the loop
+      for (int64_t j = 0; j < keys; ++j) row[j] = std::max(row[j], other[j]);
     }
     return true;
   }

@@ -38,6 +38,7 @@ void add_needles(CLI::App& app, BenchOptions& options, std::function<int()>& run
 void add_roof(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_attention(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_sparse(CLI::App& app, BenchOptions& options, std::function<int()>& run);
+void add_score(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 
 // --model, --threads, --backend, --seed and --json of every subcommand.
 void add_common(CLI::App& command, BenchOptions& options);
