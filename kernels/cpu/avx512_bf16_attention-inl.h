@@ -3,9 +3,9 @@
 // attention-inl.h and isa_avx512_bf16-inl.h.
 
 // Packed form of a KV head: K [n_kv, dim] without its strides, then V by pairs of keys,
-// [n_kv / 2][dim][2]. Two neighbours that are both selected are read from there; a key whose
-// neighbour is not, or that sits at the other half of its pair within a tile, is paired anew from
-// the rows in memory: 10 instructions per 16 dims beside the 256 dot products of 64 query rows.
+// [n_kv / 2][dim][2]. A pair that a tile takes as it lies there is read in place. Any other two
+// keys are interleaved from the rows: five instructions per 16 dims beside 128 dot products of 64
+// query rows. A key is never read from a pair that n_kv cuts in two.
 struct PackedPairs {
   const bf16* k;
   const bf16* v;
