@@ -39,6 +39,7 @@ class LayerPlan {
   [[nodiscard]] int64_t tiles() const;
   [[nodiscard]] double share() const;
   [[nodiscard]] const runtime::HeadEntry& entry() const { return entry_; }
+  [[nodiscard]] size_t workspace_bytes() const { return workspace_.size(); }
 
  private:
   LayerPlan(runtime::Plan plan, const runtime::HeadEntry& entry)

@@ -106,10 +106,11 @@ struct Row {
   int head_dim;
   int64_t tokens;
   Timing ms;
-  double share;     // executed tiles of dense
-  double speedup;   // against dense
-  double per_flop;  // of dense's rate
-  double estimate;  // part of the time; 0 where the selection was given
+  double share;      // executed tiles of dense
+  double speedup;    // against dense
+  double per_flop;   // of dense's rate
+  double estimate;   // part of the time; 0 where the selection was given
+  size_t workspace;  // bytes beyond inputs and outputs; 0 where the selection was given
 };
 
 Result<std::vector<Row>> measure(const BenchOptions& options) {
@@ -159,7 +160,11 @@ Result<std::vector<Row>> measure(const BenchOptions& options) {
         const double speedup = timings[0].median / timings[i].median;
         const double estimate =
             i < 3 ? 0 : timings[i + kPatterns.size()].median / timings[i].median;
-        rows.push_back({names[i], dim, n, timings[i], share, speedup, speedup * share, estimate});
+        const size_t workspace = i == 0  ? dense.workspace_bytes()
+                                 : i < 3 ? 0
+                                         : plans[i - 3].workspace_bytes();
+        rows.push_back(
+            {names[i], dim, n, timings[i], share, speedup, speedup * share, estimate, workspace});
       }
     }
   }
@@ -170,9 +175,9 @@ int run_sparse(const BenchOptions& options) {
   const auto rows = measure(options);
   if (!rows) return report(kBench, rows.error());
   auto json = nlohmann::json::array();
-  std::string text =
-      fmt::format("{:<32} {:>4} {:>7} {:>9} {:>19} {:>9} {:>8} {:>9} {:>9}\n", "bf16", "d",
-                  "tokens", "ms", "range", "executed", "speed-up", "per FLOP", "estimate");
+  std::string text = fmt::format("{:<32} {:>4} {:>7} {:>9} {:>19} {:>9} {:>8} {:>9} {:>9} {:>10}\n",
+                                 "bf16", "d", "tokens", "ms", "range", "executed", "speed-up",
+                                 "per FLOP", "estimate", "memory");
   for (const Row& r : *rows) {
     json.push_back({{"name", r.name},
                     {"head_dim", r.head_dim},
@@ -183,11 +188,13 @@ int run_sparse(const BenchOptions& options) {
                     {"executed", r.share},
                     {"speedup", r.speedup},
                     {"per_flop", r.per_flop},
-                    {"estimate", r.estimate}});
+                    {"estimate", r.estimate},
+                    {"workspace_bytes", r.workspace}});
     text += fmt::format(
-        "{:<32} {:>4} {:>7} {:>9.1f} {:>9.1f}-{:<9.1f} {:>8.1f}% {:>8.2f} {:>8.0f}% {:>8.1f}%\n",
+        "{:<32} {:>4} {:>7} {:>9.1f} {:>9.1f}-{:<9.1f} {:>8.1f}% {:>8.2f} {:>8.0f}% {:>8.1f}% "
+        "{:>6.0f} MiB\n",
         r.name, r.head_dim, r.tokens, r.ms.median, r.ms.least, r.ms.most, 100 * r.share, r.speedup,
-        100 * r.per_flop, 100 * r.estimate);
+        100 * r.per_flop, 100 * r.estimate, static_cast<double>(r.workspace) / (1 << 20));
   }
   return report(kBench, print_result(options.json ? json.dump(2) + "\n" : text));
 }
