@@ -116,6 +116,7 @@ class Backend {
                              uint64_t* words) const;
 
   // Exact mass (and output error) of every candidate of every family in one pass over a row block.
+  // A backend for bf16 may take q, k and v for bf16 numbers held as f32; its f32() does not.
   virtual void score(const ScoreBlock& block, void* scratch) const = 0;
 };
 

@@ -39,6 +39,8 @@ MI_TARGET_BEGIN("avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx2,fma,popcnt,a
 #include "kernels/cpu/amx_tiles-inl.h"
 #include "kernels/cpu/amx_attention-inl.h"
 #include "kernels/cpu/amx_probability-inl.h"
+#include "kernels/cpu/score-inl.h"
+#include "kernels/cpu/amx_score-inl.h"
 
 inline void pack_tile(const KeyValueRows& rows, int64_t tile, std::byte* packed) {
   const int64_t size = unit_elements(rows.head_dim);
@@ -78,6 +80,14 @@ class AmxBackend final : public Bf16Backend {
   int64_t codes_from(const uint8_t* code, int64_t keys, uint8_t threshold,
                      uint64_t* words) const override {
     return compare_codes(code, keys, threshold, words);
+  }
+  [[nodiscard]] size_t scratch_bytes(int head_dim, int64_t n_kv) const override {
+    return std::max(
+        f32().scratch_bytes(head_dim, n_kv),
+        static_cast<size_t>(score_scratch_floats<TileProducts>(head_dim, n_kv)) * sizeof(float));
+  }
+  void score(const ScoreBlock& block, void* scratch) const override {
+    score_block<TileProducts>(block, scratch);
   }
   [[nodiscard]] size_t packed_bytes(int head_dim, int64_t n_kv) const override {
     const KeyValueRows rows{.n_kv = n_kv, .head_dim = head_dim};

@@ -2,10 +2,8 @@
 // defines kName and missing_instruction().
 
 inline int64_t scratch_floats(int dim, int64_t n_kv) {
-  const int64_t lanes = static_cast<int64_t>(dim) * kRowBlock;
-  // score_block with output error is the largest user: p of all keys, their order, six lane
-  // buffers of [dim, 64], two tiles, three rows; 64 bytes of rounding for each piece.
-  return n_kv * (kRowBlock + 1) + 6 * lanes + 2 * kKeyTile * kRowBlock + 3 * kRowBlock + 16 * 16;
+  // Scoring with output error is the largest user; attention takes two lane buffers, a tile, rows.
+  return score_scratch_floats<WideProducts>(dim, n_kv) + 2 * kKeyTile * kRowBlock;
 }
 
 class CpuBackend final : public Backend {
@@ -34,5 +32,7 @@ class CpuBackend final : public Backend {
       bits |= static_cast<uint64_t>(Isa::greater(Isa::load(e + j), limit)) << j;
     return bits;
   }
-  void score(const ScoreBlock& block, void* scratch) const override { score_block(block, scratch); }
+  void score(const ScoreBlock& block, void* scratch) const override {
+    score_block<WideProducts>(block, scratch);
+  }
 };

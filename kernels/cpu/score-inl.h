@@ -45,13 +45,54 @@ struct ErrorScratch {
   float* difference;   // [dim, 64]
   float* projected;    // [dim, 64]
   float* mass;         // [64]
-  float* tile;         // [64, 64] gathered rows of p
   int32_t* order;      // [keys_end] keys by level
 };
 
+// The three products of scoring in f32. Another instruction set may bring its own
+// (amx_score-inl.h).
+struct WideProducts {
+  const ScoreBlock& block;
+  float* query;  // [dim, 64] lanes
+  float* tile;   // [64, 64] gathered rows of p
+
+  static int width(int dim) { return dim; }
+  static int64_t scratch_floats(int dim) { return (dim + kKeyTile) * int64_t{kRowBlock} + 32; }
+  WideProducts(const ScoreBlock& of, Carver& carve) : block(of) {
+    const AttentionHead& head = block.head;
+    query = carve.floats(int64_t{head.head_dim} * kRowBlock);
+    tile = carve.floats(kKeyTile * kRowBlock);
+    pack_lanes(head.q + head.first_row(block.block) * head.q_stride, head.q_stride,
+               head.rows(block.block), head.head_dim, query);
+  }
+  // s [count, 64]: q.k of keys begin and on.
+  void scores(int64_t begin, int count, float* s) const {
+    const float* rows[kKeyTile];
+    for (int t = 0; t < count; ++t) rows[t] = block.head.k + (begin + t) * block.head.k_stride;
+    tile_product<true>(rows, count, block.head.head_dim, query, s);
+  }
+  // out [dim, 64] += sum over keys of v p, p [keys_end, 64].
+  void add_values(const int32_t* keys, int count, const float* p, float* out) const {
+    const float* rows[kKeyTile];
+    for (int t = 0; t < count; ++t) {
+      rows[t] = block.head.v + keys[t] * block.head.v_stride;
+      for (int r = 0; r < kRowBlock; r += Isa::kLanes)
+        Isa::store(tile + t * kRowBlock + r, Isa::load(p + int64_t{keys[t]} * kRowBlock + r));
+    }
+    tile_product<false>(rows, block.head.head_dim, count, tile, out);
+  }
+  // projected [dim, 64] = gram difference.
+  void project(const float* difference, float* projected) const {
+    const int dim = block.head.head_dim;
+    const float* rows[kMaxHeadDim];
+    for (int k = 0; k < dim; ++k) rows[k] = block.gram + static_cast<int64_t>(k) * dim;
+    tile_product<true>(rows, dim, dim, difference, projected);
+  }
+};
+
 // error[level][r] = (o - o~)^T gram (o - o~) for o~ the output over keys of levels <= level.
-inline void family_error(const ScoreBlock& block, const LevelFamily& family,
-                         const ErrorScratch& s) {
+template <class Products>
+void family_error(const ScoreBlock& block, const LevelFamily& family, const Products& products,
+                  const ErrorScratch& s) {
   const int dim = block.head.head_dim;
   const int64_t end = block.head.keys_end(block.block);
   int64_t start[256] = {};
@@ -63,9 +104,8 @@ inline void family_error(const ScoreBlock& block, const LevelFamily& family,
   for (int64_t j = 0; j < end; ++j)
     if (family.level[j] < family.levels) s.order[next[family.level[j]]++] = static_cast<int32_t>(j);
 
-  for (int64_t i = 0; i < static_cast<int64_t>(dim) * kRowBlock; ++i) s.partial[i] = 0;
+  for (int64_t i = 0; i < int64_t{Products::width(dim)} * kRowBlock; ++i) s.partial[i] = 0;
   for (int r = 0; r < kRowBlock; ++r) s.mass[r] = 0;
-  const float* pointers[kMaxHeadDim];
   for (int level = 0; level < family.levels; ++level) {
     float* error = family.error + level * kRowBlock;
     if (start[level] == start[level + 1] && level > 0) {
@@ -74,14 +114,8 @@ inline void family_error(const ScoreBlock& block, const LevelFamily& family,
     }
     for (int64_t at = start[level]; at < start[level + 1]; at += kKeyTile) {
       const int64_t left = start[level + 1] - at;
-      const int count = static_cast<int>(left < kKeyTile ? left : kKeyTile);
-      for (int t = 0; t < count; ++t) {
-        const int64_t key = s.order[at + t];
-        pointers[t] = block.head.v + key * block.head.v_stride;
-        for (int r = 0; r < kRowBlock; r += Isa::kLanes)
-          Isa::store(s.tile + t * kRowBlock + r, Isa::load(s.all_p + key * kRowBlock + r));
-      }
-      tile_product<false>(pointers, dim, count, s.tile, s.partial);
+      products.add_values(s.order + at, static_cast<int>(left < kKeyTile ? left : kKeyTile),
+                          s.all_p, s.partial);
     }
     for (int r = 0; r < kRowBlock; ++r) s.mass[r] += family.mass[level * kRowBlock + r];
     for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
@@ -92,8 +126,7 @@ inline void family_error(const ScoreBlock& block, const LevelFamily& family,
         Isa::store(s.difference + i, Isa::load(s.output + i) - Isa::load(s.partial + i) * inverse);
       }
     }
-    for (int k = 0; k < dim; ++k) pointers[k] = block.gram + static_cast<int64_t>(k) * dim;
-    tile_product<true>(pointers, dim, dim, s.difference, s.projected);
+    products.project(s.difference, s.projected);
     for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
       Vec total = Isa::set1(0.0f);
       for (int k = 0; k < dim; ++k) {
@@ -105,23 +138,29 @@ inline void family_error(const ScoreBlock& block, const LevelFamily& family,
   }
 }
 
-inline void score_block(const ScoreBlock& block, void* scratch) {
+template <class Products>
+int64_t score_scratch_floats(int dim, int64_t n_kv) {
+  const int64_t lanes = static_cast<int64_t>(Products::width(dim)) * kRowBlock;
+  // p of all keys in whole tiles and their order, four lane buffers, two rows; 64 bytes of rounding
+  // for each piece.
+  return (n_kv + kKeyTile) * (kRowBlock + 1) + 4 * lanes + 3 * kRowBlock + 16 * 16 +
+         Products::scratch_floats(dim);
+}
+
+template <class Products>
+void score_block(const ScoreBlock& block, void* scratch) {
   const AttentionHead& head = block.head;
   const int rows = head.rows(block.block);
   const int dim = head.head_dim;
   const int64_t end = head.keys_end(block.block);
   const int64_t first_limit = head.first_row(block.block) + head.offset();
   const bool with_error = block.output != nullptr;
-  const int64_t lanes = static_cast<int64_t>(dim) * kRowBlock;
+  const int64_t lanes = static_cast<int64_t>(Products::width(dim)) * kRowBlock;
   Carver carve{static_cast<char*>(scratch)};
-  float* packed = carve.floats(lanes);
+  const Products products(block, carve);
   float* shift = carve.floats(kRowBlock);
-  float* one_tile = carve.floats(kKeyTile * kRowBlock);
-  float* all_p = with_error ? carve.floats(end * kRowBlock) : nullptr;
-  const float* row_pointers[kKeyTile];
+  float* all_p = carve.floats((with_error ? bitmap_words(end) : 1) * kKeyTile * kRowBlock);
 
-  pack_lanes(head.q + head.first_row(block.block) * head.q_stride, head.q_stride, rows, dim,
-             packed);
   // Lanes past the block's rows get probability 0 by an infinite log-sum-exp.
   for (int r = 0; r < kRowBlock; ++r)
     shift[r] = r < rows ? block.lse[r] * kLog2e : -kNegativeInfinity;
@@ -131,9 +170,8 @@ inline void score_block(const ScoreBlock& block, void* scratch) {
 
   for (int64_t begin = 0; begin < end; begin += kKeyTile) {
     const int count = static_cast<int>(end - begin < kKeyTile ? end - begin : kKeyTile);
-    float* p = with_error ? all_p + begin * kRowBlock : one_tile;
-    for (int t = 0; t < count; ++t) row_pointers[t] = head.k + (begin + t) * head.k_stride;
-    tile_product<true>(row_pointers, count, dim, packed, p);
+    float* p = with_error ? all_p + begin * kRowBlock : all_p;
+    products.scores(begin, count, p);
     scale_tile(p, count, head.scale, head.softcap);
     for (int t = 0; t < count; ++t) {
       mask_key(p + t * kRowBlock, begin + t - first_limit);
@@ -153,8 +191,8 @@ inline void score_block(const ScoreBlock& block, void* scratch) {
   s.difference = carve.floats(lanes);
   s.projected = carve.floats(lanes);
   s.mass = carve.floats(kRowBlock);
-  s.tile = carve.floats(kKeyTile * kRowBlock);
   s.order = reinterpret_cast<int32_t*>(carve.floats(end));
+  for (int64_t i = 0; i < lanes; ++i) s.difference[i] = 0;  // past dim
   pack_lanes(block.output, block.output_stride, rows, dim, s.output);
-  for (const LevelFamily& family : block.families) family_error(block, family, s);
+  for (const LevelFamily& family : block.families) family_error(block, family, products, s);
 }

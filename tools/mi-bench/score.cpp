@@ -43,7 +43,7 @@ Result<Row> measure_one(const BenchOptions& options, const kernels::Backend& bac
   search::LayerScorer scorer(
       space,
       {.tokens = n, .heads = kHeads, .kv_heads = kKvHeads, .head_dim = dim, .threads = threads},
-      backend.f32());
+      backend);
   search::LayerAttention layer;
   layer.q = q.view();
   layer.k = k.view();
