@@ -134,7 +134,7 @@ Result<double> score_sample(const Model& model, const Sample& sample, const Cand
                       .head_dim = spec.head_dim,
                       .last = options.last,
                       .threads = options.threads},
-                     options.backend->f32());
+                     *options.backend);
   WideLayer wide(options.threads);
   double scoring = 0;
   const BasicAttentionFn<T> attention = [&](const BasicLayerQkv<T>& layer,
