@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/status.h"
+#include "libruntime/config.h"
 #include "libsearch/data/sample.h"
 #include "libsearch/search/score_table.h"
 
@@ -31,6 +32,9 @@ struct BenchOptions {
   std::string backend;
   bool json = false;
   int rounds = 5;
+  std::string folder;
+  std::string element = "bf16";
+  double share = 0;
 };
 void add_frontier(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_needles(CLI::App& app, BenchOptions& options, std::function<int()>& run);
@@ -38,6 +42,7 @@ void add_needles(CLI::App& app, BenchOptions& options, std::function<int()>& run
 void add_roof(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_attention(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_sparse(CLI::App& app, BenchOptions& options, std::function<int()>& run);
+void add_tensors(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 
 // --model, --threads, --backend, --seed and --json of every subcommand.
 void add_common(CLI::App& command, BenchOptions& options);
@@ -46,6 +51,9 @@ void add_timing(CLI::App& command, BenchOptions& options);
 // --lengths of a subcommand with its own default.
 void add_lengths(CLI::App& command, BenchOptions& options, const std::vector<int64_t>& standard);
 [[nodiscard]] Result<search::ComputeOptions> compute_options(const BenchOptions& options);
+// A model of one attention layer whose heads all run `entry`.
+[[nodiscard]] runtime::HeadConfig one_layer(int heads, int kv_heads, int head_dim,
+                                            const runtime::HeadEntry& entry);
 // An opened model whose tokenizer is there.
 [[nodiscard]] Result<std::unique_ptr<search::Model>> open_with_tokenizer(
     const BenchOptions& options);

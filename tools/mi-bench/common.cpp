@@ -55,6 +55,18 @@ Result<search::ComputeOptions> compute_options(const BenchOptions& options) {
   return compute;
 }
 
+runtime::HeadConfig one_layer(int heads, int kv_heads, int head_dim,
+                              const runtime::HeadEntry& entry) {
+  runtime::HeadConfig config;
+  config.model.name = "bench";
+  config.model.layers = 1;
+  config.model.heads = heads;
+  config.model.kv_heads = kv_heads;
+  config.model.head_dim = head_dim;
+  config.layers = {std::vector<runtime::HeadEntry>(static_cast<size_t>(heads), entry)};
+  return config;
+}
+
 Result<std::unique_ptr<search::Model>> open_with_tokenizer(const BenchOptions& options) {
   MI_TRY(auto model, search::Model::open(options.model));
   if (model->tokenizer() == nullptr) return fail(Code::unsupported, model->tokenizer_status().what);

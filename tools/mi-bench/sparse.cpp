@@ -126,14 +126,7 @@ struct PlanRun {
 };
 
 Result<PlanRun> make_plan(const Problem& p, const runtime::HeadEntry& entry) {
-  runtime::HeadConfig config;
-  config.model.name = "bench";
-  config.model.layers = 1;
-  config.model.heads = kHeads;
-  config.model.kv_heads = kKvHeads;
-  config.model.head_dim = p.dim;
-  config.layers = {std::vector<runtime::HeadEntry>(kHeads, entry)};
-  MI_TRY(auto plan, runtime::Plan::make(config,
+  MI_TRY(auto plan, runtime::Plan::make(one_layer(kHeads, kKvHeads, p.dim, entry),
                                         {.n_q = p.n,
                                          .n_kv = p.n,
                                          .heads = kHeads,
