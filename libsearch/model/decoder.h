@@ -12,6 +12,7 @@
 
 namespace mi::search {
 
+template <class T>
 struct DecoderShapes;
 
 class Decoder {
@@ -26,13 +27,22 @@ class Decoder {
   [[nodiscard]] Result<Tensor<float, 2>> forward(std::span<const int32_t> ids,
                                                  const AttentionFn& attention,
                                                  const LayerProgressFn& progress) const;
+  [[nodiscard]] Result<Tensor<float, 2>> forward(std::span<const int32_t> ids,
+                                                 const BasicAttentionFn<bf16>& attention,
+                                                 const LayerProgressFn& progress) const;
   [[nodiscard]] Status logits(TensorView<const float, 2> hidden, TensorView<float, 2> out) const;
 
  private:
+  template <class T>
+  [[nodiscard]] Result<Tensor<float, 2>> run(const DecoderShapes<T>& shapes,
+                                             std::span<const int32_t> ids,
+                                             const BasicAttentionFn<T>& attention,
+                                             const LayerProgressFn& progress) const;
   const ModelSpec& spec_;
   DecoderWeights weights_;
   std::string file_;
-  std::unique_ptr<const DecoderShapes> shapes_;
+  struct Primitives;
+  std::unique_ptr<const Primitives> primitives_;
 };
 
 }  // namespace mi::search

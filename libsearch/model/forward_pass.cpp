@@ -35,8 +35,9 @@ Status convert(const WeightTensor& tensor, int interleaved_head_dim, int threads
 
 }  // namespace
 
-ForwardPass::ForwardPass(const ModelSpec& spec, const DecoderWeights& weights,
-                         const DecoderShapes& shapes, int64_t tokens)
+template <class T>
+ForwardPass<T>::ForwardPass(const ModelSpec& spec, const DecoderWeights& weights,
+                            const DecoderShapes<T>& shapes, int64_t tokens)
     : spec_(spec),
       weights_(weights),
       shapes_(shapes),
@@ -53,19 +54,20 @@ ForwardPass::ForwardPass(const ModelSpec& spec, const DecoderWeights& weights,
       plain_o_(count(spec_.hidden, shapes_.q_width)),
       attention_norm_(count(spec_.hidden)),
       ffn_norm_(count(spec_.hidden)),
-      qkv_(shapes_.qkv.packed_floats()),
-      out_(shapes_.o.packed_floats()),
-      gate_(shapes_.gate.packed_floats()),
-      up_(shapes_.up.packed_floats()),
-      down_(shapes_.down.packed_floats()),
+      qkv_(shapes_.qkv.packed_bytes()),
+      out_(shapes_.o.packed_bytes()),
+      gate_(shapes_.gate.packed_bytes()),
+      up_(shapes_.up.packed_bytes()),
+      down_(shapes_.down.packed_bytes()),
       scratch_(count(threads_)) {
-  const size_t onednn = std::max({shapes_.qkv.scratch_floats(), shapes_.o.scratch_floats(),
-                                  shapes_.gate.scratch_floats(), shapes_.up.scratch_floats(),
-                                  shapes_.down.scratch_floats()});
+  const size_t onednn = std::max({shapes_.qkv.scratch_bytes(), shapes_.o.scratch_bytes(),
+                                  shapes_.gate.scratch_bytes(), shapes_.up.scratch_bytes(),
+                                  shapes_.down.scratch_bytes()});
   for (Scratch& scratch : scratch_) {
     scratch.norm.resize(count(kChunkRows, spec_.hidden));
+    scratch.input.resize(count(kChunkRows, std::max(shapes_.q_width, spec_.ffn)));
     scratch.wide.resize(count(kChunkRows, std::max(shapes_.qkv_width, spec_.ffn)));
-    scratch.wide2.resize(count(kChunkRows, spec_.ffn));
+    scratch.delta.resize(count(kChunkRows, spec_.hidden));
     scratch.onednn.resize(onednn);
   }
   // Angles in double: f32 angles are off by 5e-4 at position 8000.
@@ -80,15 +82,17 @@ ForwardPass::ForwardPass(const ModelSpec& spec, const DecoderWeights& weights,
   }
 }
 
+template <class T>
 template <class Body>
-Status ForwardPass::for_chunks(const Body& body) {
+Status ForwardPass<T>::for_chunks(const Body& body) {
   return parallel_for(chunk_count(tokens_), threads_, [&](int64_t chunk, int thread) {
     body(chunk, scratch_[count(thread)]);
     return Status{};
   });
 }
 
-Status ForwardPass::embed(std::span<const int32_t> ids) {
+template <class T>
+Status ForwardPass<T>::embed(std::span<const int32_t> ids) {
   const WeightTensor& table = *weights_.embedding;
   return parallel_for(chunk_count(tokens_), threads_, [&](int64_t chunk, int) -> Status {
     const int64_t first = chunk * kChunkRows;
@@ -99,14 +103,17 @@ Status ForwardPass::embed(std::span<const int32_t> ids) {
   });
 }
 
-Status ForwardPass::pack(const WeightTensor& tensor, const Linear& linear,
-                         AlignedBuffer<float>& packed) {
+template <class T>
+template <class Out>
+Status ForwardPass<T>::pack(const WeightTensor& tensor, const Linear<T, Out>& linear,
+                            AlignedBuffer<std::byte>& packed) {
   MI_CHECK(convert(tensor, 0, threads_, plain_.data()));
   linear.pack(plain_.data(), packed.data());
   return {};
 }
 
-Status ForwardPass::load(int layer) {
+template <class T>
+Status ForwardPass<T>::load(int layer) {
   const LayerWeights& weights = weights_.layers[count(layer)];
   const int interleaved = weights_.interleaved_rotary ? spec_.head_dim : 0;
   MI_CHECK(convert(*weights.attention_norm, 0, threads_, attention_norm_.data()));
@@ -124,7 +131,8 @@ Status ForwardPass::load(int layer) {
   return pack(*weights.down, shapes_.down, down_);
 }
 
-void ForwardPass::qkv_chunk(int64_t chunk, Scratch& scratch) {
+template <class T>
+void ForwardPass<T>::qkv_chunk(int64_t chunk, Scratch& scratch) {
   const int64_t first = chunk * kChunkRows;
   const int64_t rows = chunk_rows(chunk, tokens_);
   const int dim = spec_.head_dim;
@@ -145,17 +153,20 @@ void ForwardPass::qkv_chunk(int64_t chunk, Scratch& scratch) {
       rotate_half(row, cosine, sine, dim, k_.view()[head][first + r].data);
     }
     for (int head = 0; head < spec_.kv_heads; ++head, row += dim) {
-      std::copy_n(row, dim, v_.view()[head][first + r].data);
+      T* v = v_.view()[head][first + r].data;
+      for (int i = 0; i < dim; ++i) store(row[i], v[i]);
     }
   }
 }
 
-Status ForwardPass::project_qkv() {
+template <class T>
+Status ForwardPass<T>::project_qkv() {
   return for_chunks([&](int64_t chunk, Scratch& scratch) { qkv_chunk(chunk, scratch); });
 }
 
-Status ForwardPass::attend(int layer, const AttentionFn& attention) {
-  LayerQkv qkv;
+template <class T>
+Status ForwardPass<T>::attend(int layer, const BasicAttentionFn<T>& attention) {
+  BasicLayerQkv<T> qkv;
   qkv.layer = layer;
   qkv.q = q_.view();
   qkv.k = k_.view();
@@ -165,40 +176,45 @@ Status ForwardPass::attend(int layer, const AttentionFn& attention) {
   return attention(qkv, o_.view());
 }
 
-void ForwardPass::add_to_stream(int64_t first, int64_t rows, const float* delta) {
+template <class T>
+void ForwardPass<T>::add_to_stream(int64_t first, int64_t rows, const float* delta) {
   float* stream = stream_.view()[first].data;
   for (int64_t i = 0; i < rows * spec_.hidden; ++i) stream[i] += delta[i];
 }
 
-void ForwardPass::mlp_chunk(int64_t chunk, Scratch& scratch) {
+template <class T>
+void ForwardPass<T>::mlp_chunk(int64_t chunk, Scratch& scratch) {
   const int64_t first = chunk * kChunkRows;
   const int64_t rows = chunk_rows(chunk, tokens_);
   const int dim = spec_.head_dim;
-  float* norm = scratch.norm.data();
+  T* norm = scratch.norm.data();
+  float* delta = scratch.delta.data();
   for (int64_t r = 0; r < rows; ++r) {
-    float* row = scratch.wide.data() + r * shapes_.q_width;
+    T* row = scratch.input.data() + r * shapes_.q_width;
     for (int head = 0; head < spec_.heads; ++head, row += dim) {
       std::copy_n(o_.view()[head][first + r].data, dim, row);
     }
   }
-  shapes_.o.apply(scratch.wide.data(), out_.data(), norm, nullptr, scratch.onednn.data());
-  add_to_stream(first, rows, norm);
+  shapes_.o.apply(scratch.input.data(), out_.data(), delta, nullptr, scratch.onednn.data());
+  add_to_stream(first, rows, delta);
   for (int64_t r = 0; r < rows; ++r) {
     rms_norm(stream_.view()[first + r].data, ffn_norm_.data(), spec_.rms_eps, spec_.hidden,
              norm + r * spec_.hidden);
   }
   shapes_.gate.apply(norm, gate_.data(), scratch.wide.data(), nullptr, scratch.onednn.data());
-  shapes_.up.apply(norm, up_.data(), scratch.wide2.data(), scratch.wide.data(),
+  shapes_.up.apply(norm, up_.data(), scratch.input.data(), scratch.wide.data(),
                    scratch.onednn.data());
-  shapes_.down.apply(scratch.wide2.data(), down_.data(), norm, nullptr, scratch.onednn.data());
-  add_to_stream(first, rows, norm);
+  shapes_.down.apply(scratch.input.data(), down_.data(), delta, nullptr, scratch.onednn.data());
+  add_to_stream(first, rows, delta);
 }
 
-Status ForwardPass::project_and_mlp() {
+template <class T>
+Status ForwardPass<T>::project_and_mlp() {
   return for_chunks([&](int64_t chunk, Scratch& scratch) { mlp_chunk(chunk, scratch); });
 }
 
-Status ForwardPass::final_norm() {
+template <class T>
+Status ForwardPass<T>::final_norm() {
   MI_CHECK(convert(*weights_.final_norm, 0, threads_, ffn_norm_.data()));
   return for_chunks([&](int64_t chunk, Scratch&) {
     for (int64_t r = 0; r < chunk_rows(chunk, tokens_); ++r) {
@@ -207,5 +223,8 @@ Status ForwardPass::final_norm() {
     }
   });
 }
+
+template class ForwardPass<float>;
+template class ForwardPass<bf16>;
 
 }  // namespace mi::search

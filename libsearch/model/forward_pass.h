@@ -21,7 +21,8 @@ namespace mi::search {
   return std::min<int64_t>(kChunkRows, rows - chunk * kChunkRows);
 }
 
-// One primitive per shape, made once.
+// One primitive per shape, made once. T is the type of weights and of what they multiply.
+template <class T>
 struct DecoderShapes {
   explicit DecoderShapes(const ModelSpec& spec)
       : q_width(spec.heads * spec.head_dim),
@@ -31,58 +32,59 @@ struct DecoderShapes {
         o(q_width, spec.hidden, Epilogue::none),
         gate(spec.hidden, spec.ffn, Epilogue::silu),
         up(spec.hidden, spec.ffn, Epilogue::multiply),
-        down(spec.ffn, spec.hidden, Epilogue::none),
-        head(spec.hidden, kHeadRows, Epilogue::none) {}
+        down(spec.ffn, spec.hidden, Epilogue::none) {}
 
-  // Vocabulary rows of the output matrix that are converted and packed at a time. 512 rows of 576
-  // are 1.2 MB, and their packing is 1/128 of the arithmetic of one full chunk.
-  static constexpr int kHeadRows = 512;
   int q_width, kv_width, qkv_width;
-  Linear qkv, o, gate, up, down, head;
+  Linear<T, float> qkv, o, gate;
+  Linear<T, T> up;  // its result goes into the next product only
+  Linear<T, float> down;
 };
 
 // The buffers of one forward pass, reused by every layer.
+template <class T>
 class ForwardPass {
  public:
-  ForwardPass(const ModelSpec& spec, const DecoderWeights& weights, const DecoderShapes& shapes,
+  ForwardPass(const ModelSpec& spec, const DecoderWeights& weights, const DecoderShapes<T>& shapes,
               int64_t tokens);
 
   [[nodiscard]] Status embed(std::span<const int32_t> ids);
   [[nodiscard]] Status load(int layer);
   [[nodiscard]] Status project_qkv();
-  [[nodiscard]] Status attend(int layer, const AttentionFn& attention);
+  [[nodiscard]] Status attend(int layer, const BasicAttentionFn<T>& attention);
   [[nodiscard]] Status project_and_mlp();
   [[nodiscard]] Status final_norm();
   [[nodiscard]] Tensor<float, 2> take_stream() { return std::move(stream_); }
 
  private:
   struct Scratch {
-    AlignedBuffer<float> norm;   // [kChunkRows, hidden]
-    AlignedBuffer<float> wide;   // [kChunkRows, qkv_width, q_width or ffn]
-    AlignedBuffer<float> wide2;  // [kChunkRows, ffn]
-    AlignedBuffer<float> onednn;
+    AlignedBuffer<T> norm;       // [kChunkRows, hidden]
+    AlignedBuffer<T> input;      // [kChunkRows, q_width or ffn] of the products that end a half
+    AlignedBuffer<float> wide;   // [kChunkRows, qkv_width or ffn]
+    AlignedBuffer<float> delta;  // [kChunkRows, hidden]
+    AlignedBuffer<std::byte> onednn;
   };
   void qkv_chunk(int64_t chunk, Scratch& scratch);
   void mlp_chunk(int64_t chunk, Scratch& scratch);
   void add_to_stream(int64_t first, int64_t rows, const float* delta);
-  [[nodiscard]] Status pack(const WeightTensor& tensor, const Linear& linear,
-                            AlignedBuffer<float>& packed);
+  template <class Out>
+  [[nodiscard]] Status pack(const WeightTensor& tensor, const Linear<T, Out>& linear,
+                            AlignedBuffer<std::byte>& packed);
   template <class Body>
   [[nodiscard]] Status for_chunks(const Body& body);
 
   const ModelSpec& spec_;
   const DecoderWeights& weights_;
-  const DecoderShapes& shapes_;
+  const DecoderShapes<T>& shapes_;
   int64_t tokens_;
   int threads_;
   Tensor<float, 2> stream_;           // [tokens, hidden]
-  Tensor<float, 3> q_, k_, v_, o_;    // [heads or kv_heads, tokens, head_dim]
+  Tensor<T, 3> q_, k_, v_, o_;        // [heads or kv_heads, tokens, head_dim]
   std::vector<float> cosine_, sine_;  // [tokens, head_dim / 2]
   AlignedBuffer<float> plain_;        // a weight before packing
   AlignedBuffer<float> plain_o_;      // [hidden, heads * head_dim], shown to attention
   AlignedBuffer<float> attention_norm_, ffn_norm_;
-  AlignedBuffer<float> qkv_, out_, gate_, up_, down_;  // packed
-  std::vector<Scratch> scratch_;                       // one per thread
+  AlignedBuffer<std::byte> qkv_, out_, gate_, up_, down_;  // packed
+  std::vector<Scratch> scratch_;                           // one per thread
 };
 
 }  // namespace mi::search

@@ -1,5 +1,6 @@
 #include "libsearch/model/linear.h"
 
+#include <type_traits>
 #include <unordered_map>
 
 #include <dnnl.hpp>
@@ -23,8 +24,14 @@ class OneThread {
   int threads_;
 };
 
+template <class T>
 memory::desc describe(int rows, int columns, memory::format_tag tag) {
-  return {{rows, columns}, memory::data_type::f32, tag};
+  constexpr auto kType = std::is_same_v<T, bf16> ? memory::data_type::bf16 : memory::data_type::f32;
+  return {{rows, columns}, kType, tag};
+}
+
+memory::desc factor_desc(int out) {
+  return describe<float>(kChunkRows, out, memory::format_tag::ab);
 }
 
 dnnl::primitive_attr attributes(int out, Epilogue epilogue) {
@@ -33,8 +40,7 @@ dnnl::primitive_attr attributes(int out, Epilogue epilogue) {
     tail.append_eltwise(1.0F, dnnl::algorithm::eltwise_swish, 1.0F, 0.0F);
   }
   if (epilogue == Epilogue::multiply) {
-    tail.append_binary(dnnl::algorithm::binary_mul,
-                       describe(kChunkRows, out, memory::format_tag::ab));
+    tail.append_binary(dnnl::algorithm::binary_mul, factor_desc(out));
   }
   dnnl::primitive_attr attr;
   attr.set_post_ops(tail);
@@ -42,27 +48,32 @@ dnnl::primitive_attr attributes(int out, Epilogue epilogue) {
   return attr;
 }
 
-memory at(const memory::desc& desc, const dnnl::engine& engine, const float* data) {
-  return {desc, engine, const_cast<float*>(data)};  // oneDNN's handles are never const
+memory at(const memory::desc& desc, const dnnl::engine& engine, const void* data) {
+  return {desc, engine, const_cast<void*>(data)};  // oneDNN's handles are never const
 }
 
 }  // namespace
 
-struct Linear::Impl {
+template <class In, class Out>
+struct Linear<In, Out>::Impl {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   memory::desc plain;  // weight [out, in] seen as [in, out]
+  memory::desc factor;
   dnnl::matmul::primitive_desc desc;
   dnnl::matmul multiply;
   dnnl::reorder reorder;
 };
 
-Linear::Linear(int in, int out, Epilogue epilogue) : impl_(std::make_unique<Impl>()) {
+template <class In, class Out>
+Linear<In, Out>::Linear(int in, int out, Epilogue epilogue) : impl_(std::make_unique<Impl>()) {
   const OneThread guard;
   using tag = memory::format_tag;
   Impl& impl = *impl_;
-  impl.plain = describe(in, out, tag::ba);
-  const dnnl::matmul::desc matmul(describe(kChunkRows, in, tag::ab), describe(in, out, tag::any),
-                                  describe(kChunkRows, out, tag::ab));
+  impl.plain = describe<float>(in, out, tag::ba);
+  impl.factor = factor_desc(out);
+  const dnnl::matmul::desc matmul(describe<In>(kChunkRows, in, tag::ab),
+                                  describe<In>(in, out, tag::any),
+                                  describe<Out>(kChunkRows, out, tag::ab));
   impl.desc = {matmul, attributes(out, epilogue), impl.engine};
   impl.multiply = dnnl::matmul(impl.desc);
   dnnl::primitive_attr attr;
@@ -71,17 +82,21 @@ Linear::Linear(int in, int out, Epilogue epilogue) : impl_(std::make_unique<Impl
                                                              impl.desc.weights_desc(), attr));
 }
 
-Linear::~Linear() = default;
+template <class In, class Out>
+Linear<In, Out>::~Linear() = default;
 
-size_t Linear::packed_floats() const {
-  return (impl_->desc.weights_desc().get_size() + sizeof(float) - 1) / sizeof(float);
+template <class In, class Out>
+size_t Linear<In, Out>::packed_bytes() const {
+  return impl_->desc.weights_desc().get_size();
 }
 
-size_t Linear::scratch_floats() const {
-  return (impl_->desc.scratchpad_desc().get_size() + sizeof(float) - 1) / sizeof(float);
+template <class In, class Out>
+size_t Linear<In, Out>::scratch_bytes() const {
+  return impl_->desc.scratchpad_desc().get_size();
 }
 
-void Linear::pack(const float* weight, float* packed) const {
+template <class In, class Out>
+void Linear<In, Out>::pack(const float* weight, std::byte* packed) const {
   const dnnl::engine& engine = impl_->engine;
   dnnl::stream stream(engine);
   impl_->reorder.execute(stream, {{DNNL_ARG_FROM, at(impl_->plain, engine, weight)},
@@ -89,8 +104,9 @@ void Linear::pack(const float* weight, float* packed) const {
   stream.wait();
 }
 
-void Linear::apply(const float* x, const float* packed, float* y, const float* factor,
-                   float* scratch) const {
+template <class In, class Out>
+void Linear<In, Out>::apply(const In* x, const std::byte* packed, Out* y, const float* factor,
+                            std::byte* scratch) const {
   const dnnl::engine& engine = impl_->engine;
   dnnl::stream stream(engine);
   std::unordered_map<int, memory> arguments = {
@@ -100,10 +116,24 @@ void Linear::apply(const float* x, const float* packed, float* y, const float* f
       {DNNL_ARG_SCRATCHPAD, at(impl_->desc.scratchpad_desc(), engine, scratch)}};
   if (factor != nullptr) {
     arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1,
-                      at(impl_->desc.dst_desc(), engine, factor));
+                      at(impl_->factor, engine, factor));
   }
   impl_->multiply.execute(stream, arguments);
   stream.wait();
+}
+
+template class Linear<float, float>;
+template class Linear<bf16, float>;
+template class Linear<bf16, bf16>;
+
+Status bf16_linear_available() {
+  try {
+    const Linear<bf16, float> smallest(1, 1, Epilogue::none);
+    return {};
+  } catch (const dnnl::error& error) {
+    if (error.status != dnnl_unimplemented) throw;
+    return fail(Code::unsupported, "oneDNN has no bf16 matrix products for this CPU");
+  }
 }
 
 }  // namespace mi::search

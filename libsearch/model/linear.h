@@ -5,6 +5,9 @@
 #include <cstdint>
 #include <memory>
 
+#include "kernels/bf16.h"
+#include "kernels/status.h"
+
 namespace mi::search {
 
 // Rows of x per call. Always this many (the last ones padded), so that a row's bits depend neither
@@ -18,8 +21,10 @@ enum class Epilogue {
   multiply,  // y = (x W^T) * factor, elementwise
 };
 
-// A oneDNN f32 matmul of one shape. Immutable after construction; calls run on the calling thread
-// alone when made inside an OpenMP parallel region. oneDNN's exceptions pass through.
+// A oneDNN matmul of one shape with x and W of type In and f32 sums. Immutable after construction;
+// calls run on the calling thread alone when made inside an OpenMP parallel region. oneDNN's
+// exceptions pass through. In, Out: float, float; bf16, float; bf16, bf16.
+template <class In, class Out>
 class Linear {
  public:
   Linear(int in, int out, Epilogue epilogue);
@@ -27,19 +32,22 @@ class Linear {
   Linear& operator=(const Linear&) = delete;
   ~Linear();
 
-  [[nodiscard]] size_t packed_floats() const;   // size of pack()'s result
-  [[nodiscard]] size_t scratch_floats() const;  // apply()'s scratch, one per thread
+  [[nodiscard]] size_t packed_bytes() const;   // size of pack()'s result
+  [[nodiscard]] size_t scratch_bytes() const;  // apply()'s scratch, one per thread
 
   // weight [out, in] as checkpoints hold it, to the layout that oneDNN's kernel wants.
-  void pack(const float* weight, float* packed) const;
+  void pack(const float* weight, std::byte* packed) const;
   // x [kChunkRows, in], y and factor [kChunkRows, out], all contiguous. The scratch belongs to the
   // caller: a scratchpad inside a shared primitive is written by all threads at once.
-  void apply(const float* x, const float* packed, float* y, const float* factor,
-             float* scratch) const;
+  void apply(const In* x, const std::byte* packed, Out* y, const float* factor,
+             std::byte* scratch) const;
 
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+// Whether oneDNN has bf16 products for this CPU: it wants AVX-512.
+[[nodiscard]] Status bf16_linear_available();
 
 }  // namespace mi::search

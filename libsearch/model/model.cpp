@@ -70,6 +70,11 @@ class LoadedModel final : public Model {
                                                  const LayerProgressFn& progress) const override {
     return guarded(path_, [&] { return decoder_->forward(ids, attention, progress); });
   }
+  [[nodiscard]] Result<Tensor<float, 2>> forward(std::span<const int32_t> ids,
+                                                 const BasicAttentionFn<bf16>& attention,
+                                                 const LayerProgressFn& progress) const override {
+    return guarded(path_, [&] { return decoder_->forward(ids, attention, progress); });
+  }
   [[nodiscard]] Status logits(TensorView<const float, 2> hidden,
                               TensorView<float, 2> out) const override {
     return guarded(path_, [&] { return decoder_->logits(hidden, out); });

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 
+#include "kernels/bf16.h"
 #include "kernels/status.h"
 #include "kernels/tensor_view.h"
 #include "libsearch/model/tokenizer.h"
@@ -32,18 +33,23 @@ struct ModelSpec {
   std::string fingerprint;  // "sha256:..." over the description and a sample of every tensor
 };
 
-// What one layer hands to attention. q, k after rotary embedding.
-struct LayerQkv {
+// What one layer hands to attention, in the element type of the forward pass: float or bf16. q, k
+// after rotary embedding.
+template <class T>
+struct BasicLayerQkv {
   int layer = 0;
-  TensorView<const float, 3> q;         // [heads, tokens, head_dim]
-  TensorView<const float, 3> k;         // [kv_heads, tokens, head_dim]
-  TensorView<const float, 3> v;         // [kv_heads, tokens, head_dim]
+  TensorView<const T, 3> q;             // [heads, tokens, head_dim]
+  TensorView<const T, 3> k;             // [kv_heads, tokens, head_dim]
+  TensorView<const T, 3> v;             // [kv_heads, tokens, head_dim]
   TensorView<const float, 2> residual;  // [tokens, hidden] the stream that attention is added to
   TensorView<const float, 2> wo;        // [hidden, heads * head_dim] output projection
 };
+using LayerQkv = BasicLayerQkv<float>;
 
 // Computes attention for one layer into o [heads, tokens, head_dim].
-using AttentionFn = std::function<Status(const LayerQkv&, TensorView<float, 3> o)>;
+template <class T>
+using BasicAttentionFn = std::function<Status(const BasicLayerQkv<T>&, TensorView<T, 3> o)>;
+using AttentionFn = BasicAttentionFn<float>;
 // Called after every layer: (layers done, layers in all). May be empty.
 using LayerProgressFn = std::function<void(int, int)>;
 
@@ -63,6 +69,11 @@ class Model {
   // states after the last norm, [tokens, hidden]. The same bits for any number of threads.
   [[nodiscard]] virtual Result<Tensor<float, 2>> forward(std::span<const int32_t> ids,
                                                          const AttentionFn& attention,
+                                                         const LayerProgressFn& progress) const = 0;
+  // The same in bf16: linear layers, q, k, v and o. The stream, norms, the rotary embedding and all
+  // sums stay f32. Code::unsupported where this CPU cannot.
+  [[nodiscard]] virtual Result<Tensor<float, 2>> forward(std::span<const int32_t> ids,
+                                                         const BasicAttentionFn<bf16>& attention,
                                                          const LayerProgressFn& progress) const = 0;
   // logits [rows, vocab] of given rows of hidden states [rows, hidden].
   [[nodiscard]] virtual Status logits(TensorView<const float, 2> hidden,

@@ -4,11 +4,21 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/bf16.h"
+
 namespace mi::search {
+
+inline void store(float value, float& place) {
+  place = value;
+}
+inline void store(float value, bf16& place) {
+  place = to_bf16(value);
+}
 
 // out = x / rms(x) * weight. Eight partial sums in a fixed order: the compiler may vectorise them
 // without reassociating, and the result is the same on every machine.
-inline void rms_norm(const float* x, const float* weight, double eps, int64_t width, float* out) {
+template <class T>
+void rms_norm(const float* x, const float* weight, double eps, int64_t width, T* out) {
   float partial[8] = {};
   int64_t i = 0;
   for (; i + 8 <= width; i += 8) {
@@ -18,18 +28,18 @@ inline void rms_norm(const float* x, const float* weight, double eps, int64_t wi
   for (const float value : partial) sum += static_cast<double>(value);
   for (; i < width; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
   const auto scale = static_cast<float>(1 / std::sqrt(sum / static_cast<double>(width) + eps));
-  for (i = 0; i < width; ++i) out[i] = x[i] * scale * weight[i];
+  for (i = 0; i < width; ++i) store(x[i] * scale * weight[i], out[i]);
 }
 
 // Rotates the pairs (i, i + dim/2) by the angles of one position.
-inline void rotate_half(const float* in, const float* cosine, const float* sine, int64_t dim,
-                        float* out) {
+template <class T>
+void rotate_half(const float* in, const float* cosine, const float* sine, int64_t dim, T* out) {
   const int64_t half = dim / 2;
   for (int64_t i = 0; i < half; ++i) {
     const float a = in[i];
     const float b = in[i + half];
-    out[i] = a * cosine[i] - b * sine[i];
-    out[i + half] = b * cosine[i] + a * sine[i];
+    store(a * cosine[i] - b * sine[i], out[i]);
+    store(b * cosine[i] + a * sine[i], out[i + half]);
   }
 }
 

@@ -47,20 +47,16 @@ float attention_scale(const ModelSpec& spec) {
 }
 
 Result<PlannedAttention> PlannedAttention::make(const runtime::HeadConfig& config, int64_t tokens,
-                                                const ComputeOptions& options) {
+                                                const ComputeOptions& options,
+                                                runtime::Element element) {
   const runtime::PlanShape shape{.n_q = tokens,
                                  .n_kv = tokens,
                                  .heads = config.model.heads,
                                  .kv_heads = config.model.kv_heads,
-                                 .head_dim = config.model.head_dim};
+                                 .head_dim = config.model.head_dim,
+                                 .element = element};
   MI_TRY(runtime::Plan plan, runtime::Plan::make(config, shape, *options.backend, options.threads));
   return PlannedAttention(std::move(plan), config.model.heads, tokens);
-}
-
-Status PlannedAttention::run(const LayerQkv& layer, TensorView<float, 3> o) {
-  if (layer.layer == 0) unspent_ = {};
-  return plan_.run(layer.layer, layer.q, layer.k, layer.v, o, lse_.view(), workspace_.data(),
-                   stats_, unspent_);
 }
 
 }  // namespace mi::search

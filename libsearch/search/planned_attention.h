@@ -17,10 +17,16 @@ struct ComputeOptions;
 // A plan with its workspace and log-sum-exp, for prompts of one length.
 class PlannedAttention {
  public:
-  [[nodiscard]] static Result<PlannedAttention> make(const runtime::HeadConfig& config,
-                                                     int64_t tokens, const ComputeOptions& options);
-  // Layers in turn: layer 0 begins a forward pass.
-  [[nodiscard]] Status run(const LayerQkv& layer, TensorView<float, 3> o);
+  [[nodiscard]] static Result<PlannedAttention> make(
+      const runtime::HeadConfig& config, int64_t tokens, const ComputeOptions& options,
+      runtime::Element element = runtime::Element::f32);
+  // Layers in turn: layer 0 begins a forward pass. T is the element's type.
+  template <class T>
+  [[nodiscard]] Status run(const BasicLayerQkv<T>& layer, TensorView<T, 3> o) {
+    if (layer.layer == 0) unspent_ = {};
+    return plan_.run(layer.layer, layer.q, layer.k, layer.v, o, lse_.view(), workspace_.data(),
+                     stats_, unspent_);
+  }
   [[nodiscard]] TensorView<const float, 2> lse() const { return lse_.view(); }  // of the last run
   [[nodiscard]] const std::vector<runtime::HeadStats>& stats() const { return stats_; }
 

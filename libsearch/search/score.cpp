@@ -104,6 +104,7 @@ struct LayerScorer::ThreadMemory {
   AlignedBuffer<float> mass;     // [candidates - 1, 64]
   AlignedBuffer<float> error;
   AlignedBuffer<float> column_mass;  // [tokens]
+  AlignedBuffer<float> output;       // [64, head_dim] dense output when the layer comes without
   std::vector<kernels::LevelFamily> families;
   std::vector<int32_t> counts;  // [64, level_counts] keys per level of each family
   std::optional<TileFiller> filler;
@@ -171,6 +172,7 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
     memory.mass.resize(data_->scored * kRowBlock);
     memory.error.resize(data_->scored * kRowBlock);
     memory.column_mass.resize(tokens);
+    memory.output.resize(static_cast<size_t>(kRowBlock * shape.head_dim));
     memory.counts.resize(group * data_->level_counts);
     memory.filler.emplace(most_levels);
   }
@@ -187,15 +189,17 @@ std::vector<std::vector<CandidateScore>> LayerScorer::score(const LayerAttention
   const int64_t blocks = call.row_blocks();
   const auto sources = static_cast<int>(data_->sources.size());
   std::vector<std::vector<float>> grams(static_cast<size_t>(shape_.heads));
-  if (layer.residual.data != nullptr)
-    for (int64_t i = 0; i < shape_.tokens; ++i)
-      data_->inverse_norm[static_cast<size_t>(i)] =
-          1 / std::max(1e-30, squared_norm(layer.residual.data + i * layer.residual.stride[0],
-                                           layer.residual.extent[1]));
   std::vector<std::vector<CandidateScore>> scores(static_cast<size_t>(shape_.heads));
 #pragma omp parallel num_threads(shape_.threads)
   {
     ThreadMemory& memory = data_->threads[static_cast<size_t>(omp_get_thread_num())];
+    if (layer.residual.data != nullptr) {
+#pragma omp for schedule(static) nowait
+      for (int64_t i = 0; i < shape_.tokens; ++i)
+        data_->inverse_norm[static_cast<size_t>(i)] =
+            1 / std::max(1e-30, squared_norm(layer.residual.data + i * layer.residual.stride[0],
+                                             layer.residual.extent[1]));
+    }
 #pragma omp for schedule(dynamic) nowait
     for (int h = 0; h < shape_.heads; ++h)
       grams[static_cast<size_t>(h)] = gram_of(layer, h, shape_.head_dim);
@@ -299,10 +303,16 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
     block.lse = layer.lse.data + head_idx * layer.lse.stride[0] + first;
     block.column_mass = memory.column_mass.data();
     block.families = memory.families;
-    const float* output = layer.o.data + head_idx * layer.o.stride[0] + first * layer.o.stride[1];
     if (sampled) {
-      block.output = output;
-      block.output_stride = layer.o.stride[1];
+      if (layer.o.data != nullptr) {
+        block.output = layer.o.data + head_idx * layer.o.stride[0] + first * layer.o.stride[1];
+        block.output_stride = layer.o.stride[1];
+      } else {
+        block.output = memory.output.data();
+        block.output_stride = shape_.head_dim;
+        backend_.attend(head, m, nullptr, memory.output.data(), shape_.head_dim, nullptr,
+                        memory.kernel_scratch.data());
+      }
       block.gram = gram;
     }
     backend_.score(block, memory.kernel_scratch.data());
@@ -312,11 +322,11 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
     if (sampled) {
       const double block_weight = strided ? static_cast<double>(stride) : 1.0;
       for (int r = 0; r < rows; ++r) {
-        weight[r] =
-            block_weight * (layer.residual.data != nullptr
-                                ? data_->inverse_norm[static_cast<size_t>(first + r)]
-                                : 1 / std::max(1e-30, squared_norm(output + r * layer.o.stride[1],
-                                                                   shape_.head_dim)));
+        weight[r] = block_weight *
+                    (layer.residual.data != nullptr
+                         ? data_->inverse_norm[static_cast<size_t>(first + r)]
+                         : 1 / std::max(1e-30, squared_norm(block.output + r * block.output_stride,
+                                                            shape_.head_dim)));
       }
       sums.error_rows += block_weight * rows;
     }

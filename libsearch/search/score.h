@@ -25,12 +25,13 @@ struct CandidateScore {
   double uniform_recall = 0;  // recall that uniform attention would have under the same mask
 };
 
-// Attention of one layer as the dense pass computed it.
+// Attention of one layer as the dense pass computed it. Without o, the scorer computes the rows of
+// it that it needs.
 struct LayerAttention {
   TensorView<const float, 3> q;         // [heads, tokens, head_dim]
   TensorView<const float, 3> k;         // [kv_heads, tokens, head_dim]
   TensorView<const float, 3> v;         // [kv_heads, tokens, head_dim]
-  TensorView<const float, 3> o;         // [heads, tokens, head_dim]
+  TensorView<const float, 3> o;         // [heads, tokens, head_dim]; data null: computed here
   TensorView<const float, 2> lse;       // [heads, tokens]
   TensorView<const float, 2> residual;  // [tokens, hidden]; data null: error is relative to o
   TensorView<const float, 2> wo;        // [hidden, heads * head_dim]; data null: identity

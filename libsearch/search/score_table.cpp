@@ -1,6 +1,7 @@
 #include "libsearch/search/score_table.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <map>
@@ -9,7 +10,6 @@
 
 #include <fmt/format.h>
 
-#include "libruntime/plan.h"
 #include "libsearch/search/planned_attention.h"
 
 namespace mi::search {
@@ -53,18 +53,106 @@ double work(const ModelSpec& spec, int64_t tokens) {
          6.0 * n * n * spec.heads * spec.head_dim;
 }
 
+// All exponent bits set: an infinity or no number.
+bool is_wild(float x) {
+  return (std::bit_cast<uint32_t>(x) & 0x7f800000U) == 0x7f800000U;
+}
+bool is_wild(bf16 x) {
+  return (x.bits & 0x7f80U) == 0x7f80U;
+}
+
 // Weights that are finite but absurd give infinities, and no score of those means anything.
-Status check_finite(const ModelSpec& spec, int layer, TensorView<float, 3> o) {
-  for (int64_t h = 0; h < o.extent[0]; ++h) {
-    float sum = 0;  // of 0 * x: not a number as soon as one is not finite
+template <class T>
+Status check_finite(const ModelSpec& spec, int layer, TensorView<T, 3> o, int threads) {
+  const int64_t heads = o.extent[0];
+  int64_t first = heads;
+#pragma omp parallel for num_threads(threads) schedule(dynamic) reduction(min : first)
+  for (int64_t h = 0; h < heads; ++h) {
+    unsigned wild = 0;
     for (int64_t i = 0; i < o.extent[1]; ++i)
-      for (int64_t x = 0; x < o.extent[2]; ++x) sum += 0.0f * o[h][i][x];
-    if (std::isnan(sum))
-      return fail(Code::unsupported,
-                  fmt::format("{}: layer {} head {}: the attention output is not finite", spec.name,
-                              layer, h));
+      for (int64_t x = 0; x < o.extent[2]; ++x) wild |= is_wild(o[h][i][x]) ? 1U : 0U;
+    if (wild != 0) first = std::min(first, h);
   }
-  return {};
+  if (first == heads) return {};
+  return fail(Code::unsupported,
+              fmt::format("{}: layer {} head {}: the attention output is not finite", spec.name,
+                          layer, first));
+}
+
+// What the scorer reads of a layer, as f32: the tensors themselves, or copies of their bf16 values.
+class WideLayer {
+ public:
+  explicit WideLayer(int threads) : threads_(threads) {}
+
+  LayerAttention of(const LayerQkv& layer, TensorView<const float, 3> o) {
+    LayerAttention wide;
+    wide.q = layer.q;
+    wide.k = layer.k;
+    wide.v = layer.v;
+    wide.o = o;
+    return wide;
+  }
+  // Scores compare an f32 output with another; one rounded to bf16 is left to the scorer.
+  LayerAttention of(const BasicLayerQkv<bf16>& layer, TensorView<const bf16, 3>) {
+    LayerAttention wide;
+    wide.q = copy(layer.q, q_);
+    wide.k = copy(layer.k, k_);
+    wide.v = copy(layer.v, v_);
+    return wide;
+  }
+
+ private:
+  TensorView<const float, 3> copy(TensorView<const bf16, 3> from, Tensor<float, 3>& to) const {
+    if (to.span().empty()) to = Tensor<float, 3>(from.extent);
+    const int64_t rows = from.extent[0] * from.extent[1];
+#pragma omp parallel for num_threads(threads_) schedule(static)
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t head = row / from.extent[1];
+      const int64_t at = row % from.extent[1];
+      widen(from[head][at].data, from.stride[1], 1, from.extent[2], to.view()[head][at].data);
+    }
+    return to.view();
+  }
+  int threads_;
+  Tensor<float, 3> q_, k_, v_;
+};
+
+// One dense pass with every layer scored; returns the seconds that the scoring took.
+template <class T>
+Result<double> score_sample(const Model& model, const Sample& sample, const CandidateSpace& space,
+                            const ComputeOptions& options, const LayerProgressFn& layer_done,
+                            SampleScores& scores) {
+  const ModelSpec& spec = model.spec();
+  const int64_t tokens = sample.length();
+  scores.length = tokens;
+  MI_TRY(PlannedAttention dense,
+         PlannedAttention::make(dense_config(spec), tokens, options, options.element));
+  LayerScorer scorer(space,
+                     {.tokens = tokens,
+                      .heads = spec.heads,
+                      .kv_heads = spec.kv_heads,
+                      .head_dim = spec.head_dim,
+                      .last = options.last,
+                      .threads = options.threads},
+                     options.backend->f32());
+  WideLayer wide(options.threads);
+  double scoring = 0;
+  const BasicAttentionFn<T> attention = [&](const BasicLayerQkv<T>& layer,
+                                            TensorView<T, 3> o) -> Status {
+    MI_CHECK(dense.run(layer, o));
+    const Clock::time_point start = Clock::now();
+    MI_CHECK(check_finite(spec, layer.layer, o, options.threads));
+    LayerAttention scored = wide.of(layer, o);
+    scored.lse = dense.lse();
+    scored.residual = layer.residual;
+    scored.wo = layer.wo;
+    scored.scale = attention_scale(spec);
+    scores.layers.push_back(scorer.score(scored));
+    scoring += seconds_since(start);
+    return {};
+  };
+  MI_TRY([[maybe_unused]] const auto hidden, model.forward(sample.ids, attention, layer_done));
+  return scoring;
 }
 
 }  // namespace
@@ -79,40 +167,15 @@ Result<ScoreTable> score_samples(const Model& model, std::span<const Sample> sam
   double done = 0;
   for (const Sample& sample : samples) {
     const Clock::time_point start = Clock::now();
-    const int64_t tokens = sample.length();
-    SampleScores& scores = table.samples.emplace_back();
-    scores.length = tokens;
-    MI_TRY(PlannedAttention dense, PlannedAttention::make(dense_config(spec), tokens, options));
-    LayerScorer scorer(space,
-                       {.tokens = tokens,
-                        .heads = spec.heads,
-                        .kv_heads = spec.kv_heads,
-                        .head_dim = spec.head_dim,
-                        .last = options.last,
-                        .threads = options.threads},
-                       *options.backend);
-    double scoring = 0;
-    const auto attention = [&](const LayerQkv& layer, TensorView<float, 3> o) -> Status {
-      MI_CHECK(dense.run(layer, o));
-      MI_CHECK(check_finite(spec, layer.layer, o));
-      const Clock::time_point scoring_start = Clock::now();
-      scores.layers.push_back(scorer.score({.q = layer.q,
-                                            .k = layer.k,
-                                            .v = layer.v,
-                                            .o = o,
-                                            .lse = dense.lse(),
-                                            .residual = layer.residual,
-                                            .wo = layer.wo,
-                                            .scale = attention_scale(spec),
-                                            .softcap = 0}));
-      scoring += seconds_since(scoring_start);
-      return {};
-    };
+    const double own = work(spec, sample.length());
     const auto layer_done = [&](int layers, int of) {
-      if (progress) progress("search", (done + work(spec, tokens) * layers / of) / total);
+      if (progress) progress("search", (done + own * layers / of) / total);
     };
-    MI_TRY([[maybe_unused]] const auto hidden, model.forward(sample.ids, attention, layer_done));
-    done += work(spec, tokens);
+    const auto run =
+        options.element == runtime::Element::bf16 ? score_sample<bf16> : score_sample<float>;
+    MI_TRY(const double scoring,
+           run(model, sample, space, options, layer_done, table.samples.emplace_back()));
+    done += own;
     table.score_seconds += scoring;
     table.forward_seconds += seconds_since(start) - scoring;
   }

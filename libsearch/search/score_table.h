@@ -9,6 +9,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/status.h"
+#include "libruntime/plan.h"
 #include "libsearch/data/sample.h"
 #include "libsearch/model/model.h"
 #include "libsearch/search/allocate.h"
@@ -37,6 +38,8 @@ struct ComputeOptions {
   const kernels::Backend* backend = nullptr;
   int threads = 1;
   int64_t last = 64;  // the prompt's last rows, dense under every candidate
+  // Of the dense pass whose layers are scored; scores themselves are f32.
+  runtime::Element element = runtime::Element::f32;
 };
 
 [[nodiscard]] Result<ScoreTable> score_samples(const Model& model, std::span<const Sample> samples,

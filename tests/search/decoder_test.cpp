@@ -130,8 +130,8 @@ TEST_CASE("linear layers of odd shapes equal sums in double") {
   const auto weight = test::random_normal(static_cast<size_t>(out * in), 2);
   const auto factor = test::random_normal(static_cast<size_t>(kChunkRows * out), 3);
   for (const Epilogue epilogue : {Epilogue::none, Epilogue::silu, Epilogue::multiply}) {
-    const Linear linear(in, out, epilogue);
-    AlignedBuffer<float> packed(linear.packed_floats()), scratch(linear.scratch_floats());
+    const Linear<float, float> linear(in, out, epilogue);
+    AlignedBuffer<std::byte> packed(linear.packed_bytes()), scratch(linear.scratch_bytes());
     std::vector<float> y(factor.size()), want(factor.size());
     linear.pack(weight.data(), packed.data());
     linear.apply(x.data(), packed.data(), y.data(),

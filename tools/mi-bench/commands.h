@@ -26,6 +26,8 @@ struct BenchOptions {
   std::string recipe;
   std::vector<std::string> limits;
   std::vector<int64_t> lengths;
+  int64_t tokens = 8192;
+  std::string tokens_file;
   int count = 30;
   uint64_t seed = 0;
   int threads = 0;
@@ -38,6 +40,7 @@ struct BenchOptions {
 };
 void add_frontier(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_needles(CLI::App& app, BenchOptions& options, std::function<int()>& run);
+void add_prefill(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 // The machine and our kernels on it; no model.
 void add_roof(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_attention(CLI::App& app, BenchOptions& options, std::function<int()>& run);

@@ -14,6 +14,7 @@ int main(int argc, char** argv) try {
   std::function<int()> run;
   mi::tools::add_frontier(app, options, run);
   mi::tools::add_needles(app, options, run);
+  mi::tools::add_prefill(app, options, run);
   mi::tools::add_roof(app, options, run);
   mi::tools::add_attention(app, options, run);
   mi::tools::add_sparse(app, options, run);

@@ -147,14 +147,14 @@ double read_rate(int threads, int rounds, size_t bytes) {
 double gemm_rate(int threads, int rounds) {
   constexpr int kWidth = 576;
   constexpr int kCalls = 200;
-  const search::Linear linear(kWidth, kWidth, search::Epilogue::none);
+  const search::Linear<float, float> linear(kWidth, kWidth, search::Epilogue::none);
   const std::vector<float> weight(size_t{kWidth} * kWidth, 0.37f);
-  AlignedBuffer<float> packed(linear.packed_floats());
+  AlignedBuffer<std::byte> packed(linear.packed_bytes());
   linear.pack(weight.data(), packed.data());
   const std::vector<float> x(size_t{search::kChunkRows} * kWidth, 1.23f);
   return best_rate(threads, rounds, [&] {
     AlignedBuffer<float> y(x.size());
-    AlignedBuffer<float> scratch(linear.scratch_floats());
+    AlignedBuffer<std::byte> scratch(linear.scratch_bytes());
     for (int call = 0; call < kCalls; ++call)
       linear.apply(x.data(), packed.data(), y.data(), nullptr, scratch.data());
     return 2.0 * kCalls * search::kChunkRows * kWidth * kWidth;

@@ -55,9 +55,14 @@ int main(int argc, char** argv) try {
       ->capture_default_str();
   app.add_option("--threads", options.threads, "Threads (default: all)")
       ->check(CLI::Range(1, 1024));
-  app.add_option(
-      "--backend", options.backend,
-      "cpu_avx512, cpu_avx2, cpu_generic or reference (default: the fastest here for f32)");
+  app.add_option("--backend", options.backend,
+                 "cpu_amx, cpu_avx512, cpu_avx2, cpu_generic or reference (default: the fastest "
+                 "here)");
+  app.add_option("--precision", options.precision,
+                 "Of the dense pass whose attention is scored; auto is bf16 where the backend has "
+                 "bf16 instructions. Scores and the certificate are f32")
+      ->check(CLI::IsMember({"auto", "bf16", "f32"}))
+      ->capture_default_str();
   auto* dry_run = app.add_flag("--dry-run", options.dry_run,
                                "Check everything, predict time and memory, and stop");
   app.add_flag("--json", options.json, "Print the result as JSON")->excludes(dry_run);

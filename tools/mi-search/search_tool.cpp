@@ -13,6 +13,7 @@
 #include <omp.h>
 
 #include "libruntime/atomic_file.h"
+#include "libsearch/model/linear.h"
 #include "libsearch/report/text.h"
 #include "libsearch/search/predict.h"
 #include "libsearch/search/search.h"
@@ -87,7 +88,7 @@ Result<Samples> make_samples(const SearchToolOptions& options, const search::Mod
 }
 
 // The options that decide the result, in one order and without paths: part of the file's bytes.
-std::string describe(const SearchToolOptions& options) {
+std::string describe(const SearchToolOptions& options, runtime::Element element) {
   std::vector<std::string> words;
   const auto add = [&](std::string_view name, const std::string& value, std::string_view standard) {
     if (!value.empty() && value != standard) words.push_back(fmt::format("{} {}", name, value));
@@ -102,7 +103,19 @@ std::string describe(const SearchToolOptions& options) {
   add("--objective", options.objective, "error");
   if (options.min_recall) add("--min-recall", fmt::format("{}", *options.min_recall), "");
   add("--candidates", file(options.candidates), "");
+  add("--precision", element == runtime::Element::bf16 ? "bf16" : "f32", "f32");
   return fmt::format("{}", fmt::join(words, " "));
+}
+
+// Of the dense pass: bf16 where the backend has instructions for it, unless asked otherwise.
+Result<runtime::Element> choose_element(const std::string& precision,
+                                        const kernels::Backend& backend) {
+  if (precision == "f32") return runtime::Element::f32;
+  const Status has_bf16 = search::bf16_linear_available();
+  if (precision == "bf16" && !has_bf16)
+    return fail(has_bf16.code, "--precision bf16: " + has_bf16.what + "; expected f32 or auto");
+  const bool chosen = precision == "bf16" || (has_bf16 && &backend.f32() != &backend);
+  return chosen ? runtime::Element::bf16 : runtime::Element::f32;
 }
 
 Result<search::SearchOptions> search_options(const SearchToolOptions& options) {
@@ -111,13 +124,15 @@ Result<search::SearchOptions> search_options(const SearchToolOptions& options) {
     MI_TRY(result.limit, search::parse_budget(options.budget));
   }
   MI_TRY(const kernels::Backend* backend, kernels::choose_backend(options.backend));
-  result.compute.backend = &backend->f32();
+  MI_TRY(result.compute.element, choose_element(options.precision, *backend));
+  result.compute.backend =
+      result.compute.element == runtime::Element::bf16 ? backend : &backend->f32();
   result.compute.threads = options.threads > 0 ? options.threads : omp_get_max_threads();
   result.objective = *search::objective_from_string(options.objective);
   if (options.allocate == "per-head") result.allocation = search::AllocationMode::per_head;
   result.min_recall = options.min_recall;
   result.seed = options.seed;
-  result.description = describe(options);
+  result.description = describe(options, result.compute.element);
   if (!options.candidates.empty()) {
     MI_TRY(result.space, search::load_candidates(options.candidates));
   }
@@ -151,11 +166,12 @@ Status dry_run(const search::Model& model, const Samples& samples,
   const search::ModelSpec& spec = model.spec();
   std::string text = fmt::format(
       "model       {} ({}, {} layers, {} heads, {} KV heads, head dim {})\n"
-      "backend     {}, {} threads\n"
+      "backend     {}, {} threads, dense pass in {}\n"
       "candidates  {} per head in {} families\n",
       spec.name, spec.architecture, spec.layers, spec.heads, spec.kv_heads, spec.head_dim,
-      options.compute.backend->name(), options.compute.threads, options.space.candidates(),
-      options.space.families.size());
+      options.compute.backend->name(), options.compute.threads,
+      options.compute.element == runtime::Element::bf16 ? "bf16" : "f32",
+      options.space.candidates(), options.space.families.size());
   for (const auto* set : {&samples.calibration, &samples.held_out})
     for (const Sample& sample : *set)
       text += fmt::format("{:<11} {} ({} tokens)\n",

@@ -26,6 +26,7 @@ struct SearchToolOptions {
   uint64_t seed = 0;
   int threads = 0;      // 0: all
   std::string backend;  // empty: MI_BACKEND or the best available
+  std::string precision = "auto";
   bool dry_run = false;
   bool json = false;
 };
