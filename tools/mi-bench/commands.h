@@ -1,8 +1,11 @@
 // Subcommands of mi-bench. Each adds itself to the parser; `run` is called when it was chosen.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +31,7 @@ struct BenchOptions {
   std::vector<int64_t> lengths;
   int64_t tokens = 8192;
   std::string tokens_file;
+  std::string logits_file;
   int count = 30;
   uint64_t seed = 0;
   int threads = 0;
@@ -57,6 +61,8 @@ void add_lengths(CLI::App& command, BenchOptions& options, const std::vector<int
 // A model of one attention layer whose heads all run `entry`.
 [[nodiscard]] runtime::HeadConfig one_layer(int heads, int kv_heads, int head_dim,
                                             const runtime::HeadEntry& entry);
+[[nodiscard]] Status write_bytes(const std::filesystem::path& path,
+                                 std::span<const std::byte> bytes);
 // An opened model whose tokenizer is there.
 [[nodiscard]] Result<std::unique_ptr<search::Model>> open_with_tokenizer(
     const BenchOptions& options);

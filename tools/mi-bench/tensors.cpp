@@ -1,8 +1,5 @@
 // Attention over tensors that others run too: q, k and v come from files, the output goes to one,
 // so that a script can time contestants in turns and compare what they computed.
-#include <chrono>
-#include <fstream>
-
 #include <CLI/CLI.hpp>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
@@ -62,16 +59,6 @@ Result<Tensor<T, 3>> load(const std::filesystem::path& path, std::array<int64_t,
   return tensor;
 }
 
-template <class T>
-Status store(const std::filesystem::path& path, std::span<T> values) {
-  std::ofstream file(path, std::ios::binary);
-  file.write(reinterpret_cast<const char*>(values.data()),
-             static_cast<std::streamsize>(values.size_bytes()));
-  file.close();
-  if (!file) return fail(Code::io, path.string() + ": cannot be written");
-  return {};
-}
-
 struct Report {
   std::string_view backend;
   int threads = 0;
@@ -118,7 +105,7 @@ Result<Report> measure(const BenchOptions& options) {
                 }},
                 options.rounds);
   MI_CHECK(failed);
-  MI_CHECK(store<T>(folder / "o.bin", o.span()));
+  MI_CHECK(write_bytes(folder / "o.bin", std::as_bytes(o.span())));
   const int64_t blocks = (shape.tokens + kernels::kRowBlock - 1) / kernels::kRowBlock;
   Report result{backend->name(), threads, 0, timings[0].all};
   for (const auto& head : stats)
