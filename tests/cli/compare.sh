@@ -27,14 +27,14 @@ def fails(entry):
     raise RuntimeError("out of luck\nand more")
 
 
-times = iter([[3.0, 1.0], [2.0]])
+times = iter([[4.0, 2.0], [3.0]])
 rows = compare.take_turns([compare.Entry("mi dense bf16", lambda entry: next(times)),
                            compare.Entry("other", fails)], 2)
-assert rows[0]["median"] == 2 and rows[0]["least"] == 1 and rows[0]["most"] == 3
+assert rows[0]["median"] == 3 and rows[0]["least"] == 2 and rows[0]["most"] == 4
 assert rows[1]["failed"] == "out of luck" and "median" not in rows[1]
 rows[0].update(error=0.01, relative=0.001)
 text = compare.attention_text({"head_dim": 64, "tokens": 1024, "rows": rows})
-assert "1.0-3.0" in text and "1.00" in text and "failed" in text and "out of luck" in text, text
+assert "2.0-4.0" in text and "1.00" in text and "failed" in text and "out of luck" in text, text
 text = compare.prefill_text({"tokens": 1024, "rows": rows, "notes": ["a note"]})
 assert "512" in text and "out of luck" in text and text.endswith("a note\n"), text
 text = compare.report({"machine": compare.machine(), "versions": {"torch": None}, "others": 0.25,
