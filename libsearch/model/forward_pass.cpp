@@ -65,8 +65,10 @@ ForwardPass<T>::ForwardPass(const ModelSpec& spec, const DecoderWeights& weights
                                   shapes_.down.scratch_bytes()});
   for (Scratch& scratch : scratch_) {
     scratch.norm.resize(count(kChunkRows, spec_.hidden));
-    scratch.input.resize(count(kChunkRows, std::max(shapes_.q_width, spec_.ffn)));
-    scratch.wide.resize(count(kChunkRows, std::max(shapes_.qkv_width, spec_.ffn)));
+    scratch.heads.resize(count(kChunkRows, shapes_.q_width));
+    scratch.gate.resize(count(kChunkRows, spec_.ffn));
+    scratch.up.resize(count(kChunkRows, spec_.ffn));
+    scratch.qkv.resize(count(kChunkRows, shapes_.qkv_width));
     scratch.delta.resize(count(kChunkRows, spec_.hidden));
     scratch.onednn.resize(onednn);
   }
@@ -140,10 +142,10 @@ void ForwardPass<T>::qkv_chunk(int64_t chunk, Scratch& scratch) {
     rms_norm(stream_.view()[first + r].data, attention_norm_.data(), spec_.rms_eps, spec_.hidden,
              scratch.norm.data() + r * spec_.hidden);
   }
-  shapes_.qkv.apply(scratch.norm.data(), qkv_.data(), scratch.wide.data(), nullptr,
+  shapes_.qkv.apply(scratch.norm.data(), qkv_.data(), scratch.qkv.data(), nullptr,
                     scratch.onednn.data());
   for (int64_t r = 0; r < rows; ++r) {
-    const float* row = scratch.wide.data() + r * shapes_.qkv_width;
+    const float* row = scratch.qkv.data() + r * shapes_.qkv_width;
     const float* cosine = cosine_.data() + (first + r) * (dim / 2);
     const float* sine = sine_.data() + (first + r) * (dim / 2);
     for (int head = 0; head < spec_.heads; ++head, row += dim) {
@@ -190,21 +192,20 @@ void ForwardPass<T>::mlp_chunk(int64_t chunk, Scratch& scratch) {
   T* norm = scratch.norm.data();
   float* delta = scratch.delta.data();
   for (int64_t r = 0; r < rows; ++r) {
-    T* row = scratch.input.data() + r * shapes_.q_width;
+    T* row = scratch.heads.data() + r * shapes_.q_width;
     for (int head = 0; head < spec_.heads; ++head, row += dim) {
       std::copy_n(o_.view()[head][first + r].data, dim, row);
     }
   }
-  shapes_.o.apply(scratch.input.data(), out_.data(), delta, nullptr, scratch.onednn.data());
+  shapes_.o.apply(scratch.heads.data(), out_.data(), delta, nullptr, scratch.onednn.data());
   add_to_stream(first, rows, delta);
   for (int64_t r = 0; r < rows; ++r) {
     rms_norm(stream_.view()[first + r].data, ffn_norm_.data(), spec_.rms_eps, spec_.hidden,
              norm + r * spec_.hidden);
   }
-  shapes_.gate.apply(norm, gate_.data(), scratch.wide.data(), nullptr, scratch.onednn.data());
-  shapes_.up.apply(norm, up_.data(), scratch.input.data(), scratch.wide.data(),
-                   scratch.onednn.data());
-  shapes_.down.apply(scratch.input.data(), down_.data(), delta, nullptr, scratch.onednn.data());
+  shapes_.gate.apply(norm, gate_.data(), scratch.gate.data(), nullptr, scratch.onednn.data());
+  shapes_.up.apply(norm, up_.data(), scratch.up.data(), scratch.gate.data(), scratch.onednn.data());
+  shapes_.down.apply(scratch.up.data(), down_.data(), delta, nullptr, scratch.onednn.data());
   add_to_stream(first, rows, delta);
 }
 

@@ -35,8 +35,8 @@ struct DecoderShapes {
         down(spec.ffn, spec.hidden, Epilogue::none) {}
 
   int q_width, kv_width, qkv_width;
-  Linear<T, float> qkv, o, gate;
-  Linear<T, T> up;  // its result goes into the next product only
+  Linear<T, float> qkv, o;
+  Linear<T, T> gate, up;  // what only the next product reads
   Linear<T, float> down;
 };
 
@@ -58,8 +58,9 @@ class ForwardPass {
  private:
   struct Scratch {
     AlignedBuffer<T> norm;       // [kChunkRows, hidden]
-    AlignedBuffer<T> input;      // [kChunkRows, q_width or ffn] of the products that end a half
-    AlignedBuffer<float> wide;   // [kChunkRows, qkv_width or ffn]
+    AlignedBuffer<T> heads;      // [kChunkRows, q_width]
+    AlignedBuffer<T> gate, up;   // [kChunkRows, ffn]
+    AlignedBuffer<float> qkv;    // [kChunkRows, qkv_width]
     AlignedBuffer<float> delta;  // [kChunkRows, hidden]
     AlignedBuffer<std::byte> onednn;
   };

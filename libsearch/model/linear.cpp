@@ -30,17 +30,13 @@ memory::desc describe(int rows, int columns, memory::format_tag tag) {
   return {{rows, columns}, kType, tag};
 }
 
-memory::desc factor_desc(int out) {
-  return describe<float>(kChunkRows, out, memory::format_tag::ab);
-}
-
-dnnl::primitive_attr attributes(int out, Epilogue epilogue) {
+dnnl::primitive_attr attributes(Epilogue epilogue, const memory::desc& result) {
   dnnl::post_ops tail;
   if (epilogue == Epilogue::silu) {
     tail.append_eltwise(1.0F, dnnl::algorithm::eltwise_swish, 1.0F, 0.0F);
   }
   if (epilogue == Epilogue::multiply) {
-    tail.append_binary(dnnl::algorithm::binary_mul, factor_desc(out));
+    tail.append_binary(dnnl::algorithm::binary_mul, result);
   }
   dnnl::primitive_attr attr;
   attr.set_post_ops(tail);
@@ -58,7 +54,6 @@ template <class In, class Out>
 struct Linear<In, Out>::Impl {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   memory::desc plain;  // weight [out, in] seen as [in, out]
-  memory::desc factor;
   dnnl::matmul::primitive_desc desc;
   dnnl::matmul multiply;
   dnnl::reorder reorder;
@@ -70,11 +65,10 @@ Linear<In, Out>::Linear(int in, int out, Epilogue epilogue) : impl_(std::make_un
   using tag = memory::format_tag;
   Impl& impl = *impl_;
   impl.plain = describe<float>(in, out, tag::ba);
-  impl.factor = factor_desc(out);
+  const memory::desc result = describe<Out>(kChunkRows, out, tag::ab);
   const dnnl::matmul::desc matmul(describe<In>(kChunkRows, in, tag::ab),
-                                  describe<In>(in, out, tag::any),
-                                  describe<Out>(kChunkRows, out, tag::ab));
-  impl.desc = {matmul, attributes(out, epilogue), impl.engine};
+                                  describe<In>(in, out, tag::any), result);
+  impl.desc = {matmul, attributes(epilogue, result), impl.engine};
   impl.multiply = dnnl::matmul(impl.desc);
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -105,7 +99,7 @@ void Linear<In, Out>::pack(const float* weight, std::byte* packed) const {
 }
 
 template <class In, class Out>
-void Linear<In, Out>::apply(const In* x, const std::byte* packed, Out* y, const float* factor,
+void Linear<In, Out>::apply(const In* x, const std::byte* packed, Out* y, const Out* factor,
                             std::byte* scratch) const {
   const dnnl::engine& engine = impl_->engine;
   dnnl::stream stream(engine);
@@ -116,7 +110,7 @@ void Linear<In, Out>::apply(const In* x, const std::byte* packed, Out* y, const 
       {DNNL_ARG_SCRATCHPAD, at(impl_->desc.scratchpad_desc(), engine, scratch)}};
   if (factor != nullptr) {
     arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1,
-                      at(impl_->factor, engine, factor));
+                      at(impl_->desc.dst_desc(), engine, factor));
   }
   impl_->multiply.execute(stream, arguments);
   stream.wait();

@@ -39,7 +39,7 @@ class Linear {
   void pack(const float* weight, std::byte* packed) const;
   // x [kChunkRows, in], y and factor [kChunkRows, out], all contiguous. The scratch belongs to the
   // caller: a scratchpad inside a shared primitive is written by all threads at once.
-  void apply(const In* x, const std::byte* packed, Out* y, const float* factor,
+  void apply(const In* x, const std::byte* packed, Out* y, const Out* factor,
              std::byte* scratch) const;
 
  private:

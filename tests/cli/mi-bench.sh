@@ -1,8 +1,10 @@
 #!/bin/bash
-# mi-bench tensors as tools/compare uses it: what it computes from files, and bad input.
+# mi-bench prefill on the tiny model and mi-bench tensors: what others read, and bad input with its
+# exit code.
 # usage: mi-bench.sh TOOL DATA_FOLDER
 set -euo pipefail
 tool=$1
+data=$(cd "$2" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
@@ -25,6 +27,26 @@ has() {
     exit 1
   fi
 }
+
+for ((i = 0; i < 300; ++i)); do echo $((i * 7 % 320)); done >ids.txt
+
+prefill=(prefill --model "$data/tiny-llama.gguf" --tokens-file ids.txt --rounds 1)
+expect 0 "${prefill[@]}" --tokens 300 --threads 2 --json --logits logits.bin
+python3 - out <<'END'
+import json, os, sys
+got = json.load(open(sys.argv[1]))
+assert got["tokens"] == 300 and got["threads"] == 2 and got["backend"], got
+names = [run["name"] for run in got["runs"]]
+assert names in (["dense f32", "dense bf16"], ["dense f32"]), names
+for run in got["runs"]:
+    assert 0 < run["least"] <= run["seconds"] <= run["most"], run
+    assert abs(run["tokens_per_second"] * run["seconds"] - 300) < 1e-6, run
+    assert run["executed"] is None, run
+assert os.path.getsize("logits.bin") == 4 * 320 * len(names)
+END
+expect 3 "${prefill[@]}" --tokens 301
+has err 'found 300 token ids, expected at least 301'
+expect 2 prefill --model "$data/tiny-llama.gguf" --tokens 0
 
 # With q = 0 a row is the mean of all values so far: v = 2, 4, 6, ... gives row + 2.
 python3 - <<'END_PYTHON'

@@ -57,6 +57,19 @@ expect 0 "${search[@]}" --budget 60% -o other.yaml --allocate per-head
 expect 0 "${search[@]}" --min-recall 0.5 -o other.yaml
 has other.yaml 'allocation: min-recall'
 
+# oneDNN without AVX-512 has no bf16: that is one error, and auto is f32.
+expect 0 "${search[@]}" --budget 50% -o f32.yaml --precision f32
+if grep -qF -- --precision f32.yaml; then echo 'f32 needs no mention'; exit 1; fi
+ONEDNN_MAX_CPU_ISA=AVX2 expect 0 "${search[@]}" --budget 50% -o auto.yaml
+if grep -qF -- --precision auto.yaml; then echo 'auto chose bf16 without oneDNN'; exit 1; fi
+ONEDNN_MAX_CPU_ISA=AVX2 expect 1 "${search[@]}" --budget 50% -o kept.yaml --precision bf16
+has err 'mi-search: --precision bf16: oneDNN has no bf16 matrix products for this CPU; expected f32'
+[[ ! -e kept.yaml ]]
+if grep -q avx512bw /proc/cpuinfo; then
+  expect 0 "${search[@]}" --budget 50% -o bf16.yaml --precision bf16
+  has bf16.yaml '--precision bf16'
+fi
+
 # The certificate is on ids that no length has calibrated on.
 expect 0 --model "$model" --tokens ids.txt --lengths 256,512 --budget 95% -o held.yaml
 python3 - held.yaml <<'END'
@@ -104,6 +117,7 @@ refused 2 --model "$model"
 refused 2 "${search[@]}" --budget 50% --frobnicate
 refused 2 "${search[@]}" --budget 50% --recipe r.yaml
 refused 2 "${search[@]}" --budget 50% --objective loss
+refused 2 "${search[@]}" --budget 50% --precision f16
 refused 2 "${search[@]}" --budget 50% --dry-run --json
 refused 2 "${search[@]}" --min-recall 0.5 --allocate per-head
 

@@ -28,19 +28,66 @@ double rms_error(std::span<const float> got, std::span<const float> want) {
   return std::sqrt(sum / static_cast<double>(got.size()));
 }
 
-void check_within(std::span<const float> got, std::span<const float> want, double float32_rms) {
-  CHECK(rms_error(got, want) <= kRmsFactor * float32_rms);
-  CHECK(test::worst_difference(got, want, {kWorstFactor * kRmsFactor * float32_rms, 0}) == "");
+void check_within(std::span<const float> got, std::span<const float> want, double rms) {
+  CHECK(rms_error(got, want) <= kRmsFactor * rms);
+  CHECK(test::worst_difference(got, want, {kWorstFactor * kRmsFactor * rms, 0}) == "");
+}
+
+// bf16 has 8 bits: a rounding is off by 2^-8 of a value at most, by 2^-9 rms, at random. What a
+// layer adds to the stream has gone through a dozen (weights and inputs of each half's products, q,
+// k, v, o, gate, up), and the layers' errors add up as the layers themselves do.
+double bf16_share(const ModelSpec& spec) {
+  return 0x1p-9 * std::sqrt(12.0 * spec.layers);
+}
+
+template <class T>
+bool can_run() {
+  return std::is_same_v<T, float> || bf16_linear_available();
+}
+
+// f32 attention for a pass of either type: a bf16 one's q, k, v are widened, its o is rounded.
+template <class T>
+BasicAttentionFn<T> attention_of(const AttentionFn& attention) {
+  if constexpr (std::is_same_v<T, float>) {
+    return attention;
+  } else {
+    return [attention](const BasicLayerQkv<T>& layer, TensorView<T, 3> o) -> Status {
+      const auto wide = [](const TensorView<const T, 3>& x) {
+        Tensor<float, 3> copy(x.extent);
+        widen(x.data, x.extent[2], x.extent[0] * x.extent[1], x.extent[2], copy.data());
+        return copy;
+      };
+      const Tensor<float, 3> q = wide(layer.q), k = wide(layer.k), v = wide(layer.v);
+      Tensor<float, 3> wide_o(o.extent);
+      LayerQkv f32;
+      f32.layer = layer.layer;
+      f32.q = q.view();
+      f32.k = k.view();
+      f32.v = v.view();
+      f32.residual = layer.residual;
+      f32.wo = layer.wo;
+      MI_CHECK(attention(f32, wide_o.view()));
+      std::transform(wide_o.span().begin(), wide_o.span().end(), o.data, to_bf16);
+      return {};
+    };
+  }
 }
 
 // Everything that a golden file holds, from our forward pass.
+template <class T>
 void check_against_golden(const Model& model, const test::H5File& golden,
                           const AttentionFn& attention, float logits_sign) {
+  // The rms error that a golden value may have: PyTorch's in float32, or what bf16 does to it.
+  const auto rms_of = [&](std::span<const float> want, const char* float32_rms) {
+    if (std::is_same_v<T, float>) return golden.attribute(float32_rms);
+    return bf16_share(model.spec()) * rms_error(want, std::vector<float>(want.size()));
+  };
   const auto ids = golden.integers("ids");
   const auto positions = golden.integers("positions");
   const auto vocab_ids = golden.integers("vocab_ids");
   std::vector<float> norms;
-  const auto watch = [&](const LayerQkv& layer, TensorView<float, 3> o) {
+  const BasicAttentionFn<T> attend = attention_of<T>(attention);
+  const BasicAttentionFn<T> watch = [&](const BasicLayerQkv<T>& layer, TensorView<T, 3> o) {
     for (const int32_t position : positions) {
       double sum = 0;
       for (int i = 0; i < model.spec().hidden; ++i) {
@@ -48,7 +95,7 @@ void check_against_golden(const Model& model, const test::H5File& golden,
       }
       norms.push_back(static_cast<float>(std::sqrt(sum)));
     }
-    return attention(layer, o);
+    return attend(layer, o);
   };
   const auto hidden = model.forward(ids, watch, {});
   REQUIRE(hidden);
@@ -57,17 +104,19 @@ void check_against_golden(const Model& model, const test::H5File& golden,
   std::vector<float> ratio(norms.size());
   for (size_t i = 0; i < norms.size(); ++i) ratio[i] = norms[i] / want_norms[i];
   // A ratio near 1 is itself rounded to 2^-24.
-  check_within(ratio, std::vector<float>(ratio.size(), 1.0F),
-               golden.attribute("float32_norms_rms_relative_error") + 0x1p-24);
+  const std::vector<float> ones(ratio.size(), 1.0F);
+  check_within(ratio, ones, rms_of(ones, "float32_norms_rms_relative_error") + 0x1p-24);
 
   std::vector<float> rows;
   for (size_t i = 0; i < positions.size(); i += 8) {
     const float* row = hidden->view()[positions[i]].data;
     rows.insert(rows.end(), row, row + model.spec().hidden);
   }
-  check_within(rows, golden.floats("hidden"), golden.attribute("float32_hidden_rms_error"));
+  const auto want_rows = golden.floats("hidden");
+  check_within(rows, want_rows, rms_of(want_rows, "float32_hidden_rms_error"));
 
-  const double logits_rms = golden.attribute("float32_logits_rms_error");
+  const auto want_logits = golden.floats("logits");
+  const double logits_rms = rms_of(want_logits, "float32_logits_rms_error");
   std::vector<float> logits, logsumexp;
   double loss = 0;
   const auto tokens = static_cast<int64_t>(ids.size());
@@ -94,7 +143,7 @@ void check_against_golden(const Model& model, const test::H5File& golden,
       logsumexp.push_back(static_cast<float>(std::log(sum)));
     }
   }
-  check_within(logits, golden.floats("logits"), logits_rms);
+  check_within(logits, want_logits, logits_rms);
   check_within(logsumexp, golden.floats("logsumexp"), logits_rms);
   CHECK(loss / static_cast<double>(tokens - 1) ==
         Approx(golden.attribute("mean_loss")).margin(kWorstFactor * logits_rms).epsilon(0));
@@ -122,40 +171,76 @@ TEST_CASE("rows: RMS norm and rotation, by hand") {
   CHECK(out[3] == -3);
 }
 
+float rounded(float x, float) {
+  return x;
+}
+float rounded(float x, bf16) {
+  return to_float(to_bf16(x));
+}
+
+// y = x W^T of what In can hold, against sums in double.
+template <class In, class Out>
+void check_linear(int in, int out, Epilogue epilogue) {
+  const auto draw = [](int columns, int rows, uint64_t seed, auto type) {
+    auto values = test::random_normal(static_cast<size_t>(rows * columns), seed);
+    for (float& value : values) value = rounded(value, type);
+    return values;
+  };
+  const auto x = draw(in, kChunkRows, 1, In{});
+  const auto weight = draw(in, out, 2, In{});
+  const auto factor = draw(out, kChunkRows, 3, Out{});
+  const auto narrow = [](std::span<const float> values, auto type) {
+    std::vector<decltype(type)> result(values.size());
+    for (size_t i = 0; i < values.size(); ++i) store(values[i], result[i]);
+    return result;
+  };
+  const Linear<In, Out> linear(in, out, epilogue);
+  AlignedBuffer<std::byte> packed(linear.packed_bytes()), scratch(linear.scratch_bytes());
+  linear.pack(weight.data(), packed.data());
+  std::vector<Out> y(factor.size());
+  linear.apply(narrow(x, In{}).data(), packed.data(), y.data(),
+               epilogue == Epilogue::multiply ? narrow(factor, Out{}).data() : nullptr,
+               scratch.data());
+  std::vector<float> got(y.size()), want(y.size());
+  for (size_t r = 0; r < kChunkRows; ++r) {
+    for (size_t c = 0; c < static_cast<size_t>(out); ++c) {
+      double sum = 0;
+      for (size_t i = 0; i < static_cast<size_t>(in); ++i) {
+        sum += static_cast<double>(x[r * static_cast<size_t>(in) + i]) *
+               static_cast<double>(weight[c * static_cast<size_t>(in) + i]);
+      }
+      const size_t at = r * static_cast<size_t>(out) + c;
+      if (epilogue == Epilogue::silu) sum /= 1 + std::exp(-sum);
+      if (epilogue == Epilogue::multiply) sum *= static_cast<double>(factor[at]);
+      want[at] = static_cast<float>(sum);
+      if constexpr (std::is_same_v<Out, bf16>) {
+        got[at] = to_float(y[at]);
+      } else {
+        got[at] = y[at];
+      }
+    }
+  }
+  // Sums of n products of standard normals: n roundings of values near sqrt(n), at random.
+  const double n = in;
+  const double relative = std::is_same_v<Out, bf16> ? 0x1p-8 + 1e-5 : 1e-5;
+  CHECK(test::worst_difference(got, want, {16 * 0x1p-24 * n, relative}) == "");
+}
+
 TEST_CASE("linear layers of odd shapes equal sums in double") {
   const auto [in, out] = GENERATE(std::pair{1, 1}, std::pair{7, 3}, std::pair{64, 65},
                                   std::pair{33, 512}, std::pair{576, 100}, std::pair{1536, 31});
   INFO(in << " x " << out);
-  const auto x = test::random_normal(static_cast<size_t>(kChunkRows * in), 1);
-  const auto weight = test::random_normal(static_cast<size_t>(out * in), 2);
-  const auto factor = test::random_normal(static_cast<size_t>(kChunkRows * out), 3);
   for (const Epilogue epilogue : {Epilogue::none, Epilogue::silu, Epilogue::multiply}) {
-    const Linear<float, float> linear(in, out, epilogue);
-    AlignedBuffer<std::byte> packed(linear.packed_bytes()), scratch(linear.scratch_bytes());
-    std::vector<float> y(factor.size()), want(factor.size());
-    linear.pack(weight.data(), packed.data());
-    linear.apply(x.data(), packed.data(), y.data(),
-                 epilogue == Epilogue::multiply ? factor.data() : nullptr, scratch.data());
-    for (size_t r = 0; r < kChunkRows; ++r) {
-      for (size_t c = 0; c < static_cast<size_t>(out); ++c) {
-        double sum = 0;
-        for (size_t i = 0; i < static_cast<size_t>(in); ++i) {
-          sum += static_cast<double>(x[r * static_cast<size_t>(in) + i]) *
-                 static_cast<double>(weight[c * static_cast<size_t>(in) + i]);
-        }
-        const size_t at = r * static_cast<size_t>(out) + c;
-        if (epilogue == Epilogue::silu) sum /= 1 + std::exp(-sum);
-        if (epilogue == Epilogue::multiply) sum *= static_cast<double>(factor[at]);
-        want[at] = static_cast<float>(sum);
-      }
-    }
-    // Sums of n products of standard normals: n roundings of values near sqrt(n), at random.
-    const double n = in;
-    CHECK(test::worst_difference(y, want, {16 * 0x1p-24 * n, 1e-5}) == "");
+    check_linear<float, float>(in, out, epilogue);
+    if (!can_run<bf16>()) continue;
+    check_linear<bf16, float>(in, out, epilogue);
+    check_linear<bf16, bf16>(in, out, epilogue);
   }
+  if (!can_run<bf16>()) MI_SKIP(bf16_linear_available().what);
 }
 
-TEST_CASE("tiny models in every file format give PyTorch's logits") {
+TEMPLATE_TEST_CASE("tiny models in every file format give PyTorch's logits", "", float, bf16) {
+  if (!can_run<TestType>()) MI_SKIP(bf16_linear_available().what);
   const test::H5File golden((kTestData / "tiny_llama.h5").string());
   // The sharded one has an output matrix of its own, the embedding's negative.
   const auto [file, sign] =
@@ -164,24 +249,27 @@ TEST_CASE("tiny models in every file format give PyTorch's logits") {
   INFO(file);
   const auto model = Model::open(kTestData / file);
   REQUIRE(model);
-  check_against_golden(**model, golden, plain_attention, sign);
-  check_against_golden(**model, golden, dense_attention, sign);
+  check_against_golden<TestType>(**model, golden, plain_attention, sign);
+  check_against_golden<TestType>(**model, golden, dense_attention, sign);
 }
 
-TEST_CASE("the bits of a row depend neither on threads nor on the rows after it") {
+TEMPLATE_TEST_CASE("the bits of a row depend neither on threads nor on the rows after it", "",
+                   float, bf16) {
+  if (!can_run<TestType>()) MI_SKIP(bf16_linear_available().what);
+  const auto attention = attention_of<TestType>(plain_attention);
   const auto model = tiny();
   REQUIRE(model);
   std::vector<int32_t> ids;
   for (int i = 0; i < 300; ++i) ids.push_back(i * 7 % 320);
   const int threads_before = omp_get_max_threads();
   omp_set_num_threads(1);
-  const auto want = (*model)->forward(ids, plain_attention, {});
+  const auto want = (*model)->forward(ids, attention, {});
   Tensor<float, 2> want_logits({300, 320});
   REQUIRE(want);
   REQUIRE((*model)->logits(want->view(), want_logits.view()));
   for (const int threads : {2, 3, 7}) {
     omp_set_num_threads(threads);
-    const auto got = (*model)->forward(ids, plain_attention, {});
+    const auto got = (*model)->forward(ids, attention, {});
     Tensor<float, 2> logits({300, 320});
     REQUIRE(got);
     REQUIRE((*model)->logits(got->view(), logits.view()));
@@ -190,7 +278,7 @@ TEST_CASE("the bits of a row depend neither on threads nor on the rows after it"
   }
   omp_set_num_threads(threads_before);
   for (const size_t length : {1, 63, 128, 129, 255}) {
-    const auto got = (*model)->forward({ids.data(), length}, plain_attention, {});
+    const auto got = (*model)->forward({ids.data(), length}, attention, {});
     REQUIRE(got);
     CHECK(std::memcmp(got->data(), want->data(), length * 64 * sizeof(float)) == 0);
   }
@@ -277,12 +365,13 @@ TEST_CASE("NaN weights are one error that names file and tensor") {
                                    tensor + " holds NaN or infinity in row 0");
 }
 
-TEST_CASE("SmolLM2 at 8000 tokens gives PyTorch's logits", "[slow]") {
+TEMPLATE_TEST_CASE("SmolLM2 at 8000 tokens gives PyTorch's logits", "[slow]", float, bf16) {
+  if (!can_run<TestType>()) MI_SKIP(bf16_linear_available().what);
   if (smollm2_path().empty()) MI_SKIP("no SmolLM2 GGUF (MI_MODEL)");
   const auto model = Model::open(smollm2_path());
   REQUIRE(model);
   const test::H5File golden((kTestData / "smollm2.h5").string());
-  check_against_golden(**model, golden, dense_attention, 1);
+  check_against_golden<TestType>(**model, golden, dense_attention, 1);
 }
 
 }  // namespace

@@ -313,6 +313,26 @@ TEST_CASE("every backend scores alike", "[cpu]") {
   });
 }
 
+TEST_CASE("a layer that comes without its output is scored alike", "[cpu]") {
+  Layer layer({700, 2, 1, 16}, 500);
+  const auto space = default_candidates();
+  for (const bool projected : {true, false}) {
+    const Scores want = score(layer, space, 0, projected, best_backend());
+    LayerAttention bare = layer.attention(projected);
+    bare.o = {};
+    LayerScorer scorer(space, {.tokens = 700, .heads = 2, .kv_heads = 1, .head_dim = 16, .last = 0},
+                       best_backend());
+    const Scores got = scorer.score(bare);
+    for (size_t h = 0; h < 2; ++h) {
+      for (size_t c = 0; c < space.candidates(); ++c) {
+        CHECK(got[h][c].recall == want[h][c].recall);
+        CHECK(std::sqrt(got[h][c].error) ==
+              Approx(std::sqrt(want[h][c].error)).margin(kErrorTolerance).epsilon(0));
+      }
+    }
+  }
+}
+
 TEST_CASE("output error is scored on a sample of row blocks with its weights", "[cpu]") {
   const Layer layer({2100, 1, 1, 8, 0}, 400);  // 33 row blocks
   CandidateSpace space;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <random>
 
+#include "libsearch/model/linear.h"
 #include "libsearch/search/planned_attention.h"
 #include "tests/support.h"
 
@@ -51,9 +52,14 @@ constexpr std::initializer_list<int64_t> kLengths = {832, 1024, 832, 900};
 TEST_CASE("a search gives the same bytes for any number of threads and every run", "[cpu]") {
   const auto calibration = make_samples(kLengths, 1);
   const auto held_out = make_samples({832, 1024}, 2);
+  const auto element = GENERATE(runtime::Element::f32, runtime::Element::bf16);
+  const Status has_bf16 = bf16_linear_available();
+  if (element == runtime::Element::bf16 && !has_bf16) MI_SKIP(has_bf16.what);
   std::vector<std::string> texts;
   for (int threads : {1, 2, 1, 2}) {
-    const auto result = search(tiny_model(), calibration, held_out, options_with(0.5, threads), {});
+    SearchOptions options = options_with(0.5, threads);
+    options.compute.element = element;
+    const auto result = search(tiny_model(), calibration, held_out, options, {});
     INFO((result ? "" : result.error().what));
     REQUIRE(result);
     texts.push_back(runtime::dump_config(result->config));
@@ -104,6 +110,30 @@ Execution execute(const runtime::HeadConfig& config, const Sample& sample) {
       {});
   REQUIRE(hidden);
   return execution;
+}
+
+TEST_CASE("scores of a bf16 pass are those of the f32 pass but for its rounding", "[cpu]") {
+  const Status has_bf16 = bf16_linear_available();
+  if (!has_bf16) MI_SKIP(has_bf16.what);
+  const auto samples = make_samples({900}, 8);
+  const auto space = default_candidates();
+  auto compute = options_with(1.0).compute;
+  const auto wide = score_samples(tiny_model(), samples, space, compute, {});
+  compute.element = runtime::Element::bf16;
+  const auto narrow = score_samples(tiny_model(), samples, space, compute, {});
+  REQUIRE(wide);
+  REQUIRE(narrow);
+  double difference = 0;
+  double count = 0;
+  for (size_t l = 0; l < 2; ++l)
+    for (size_t h = 0; h < 4; ++h)
+      for (size_t c = 0; c < space.candidates(); ++c, ++count)
+        difference += std::abs(narrow->samples[0].layers[l][h][c].recall -
+                               wide->samples[0].layers[l][h][c].recall);
+  // Scores of order 1 off by 2^-9 move probabilities by as much, and a key across a threshold
+  // takes less than one row's part of a recall with it.
+  CHECK(difference > 0);
+  CHECK(difference / count < 0x1p-9);
 }
 
 TEST_CASE("achieved cost keeps the limit on every sample, and runs as predicted", "[cpu]") {
