@@ -6,25 +6,12 @@
 
 #include "libruntime/plan.h"
 #include "tools/mi-bench/commands.h"
+#include "tools/mi-bench/layer.h"
 #include "tools/mi-bench/timing.h"
 #include "tools/terminal.h"
 
 namespace mi::tools {
 namespace {
-
-constexpr int kHeads = 8;
-constexpr int kKvHeads = 2;
-
-runtime::HeadConfig dense_config(int head_dim) {
-  runtime::HeadConfig config;
-  config.model.name = "bench";
-  config.model.layers = 1;
-  config.model.heads = kHeads;
-  config.model.kv_heads = kKvHeads;
-  config.model.head_dim = head_dim;
-  config.layers = {std::vector<runtime::HeadEntry>(kHeads)};
-  return config;
-}
 
 template <class T>
 struct Problem {
@@ -70,9 +57,11 @@ Result<std::vector<Row>> measure(const BenchOptions& options) {
     for (const int64_t n : options.lengths) {
       runtime::PlanShape shape{
           .n_q = n, .n_kv = n, .heads = kHeads, .kv_heads = kKvHeads, .head_dim = dim};
-      MI_TRY(auto wide_plan, runtime::Plan::make(dense_config(dim), shape, *backend, threads));
+      MI_TRY(auto wide_plan,
+             runtime::Plan::make(one_layer(kHeads, kKvHeads, dim, {}), shape, *backend, threads));
       shape.element = runtime::Element::bf16;
-      MI_TRY(auto plan, runtime::Plan::make(dense_config(dim), shape, *backend, threads));
+      MI_TRY(auto plan,
+             runtime::Plan::make(one_layer(kHeads, kKvHeads, dim, {}), shape, *backend, threads));
       Problem<bf16> narrow(std::move(plan), n, dim, options.seed);
       Problem<float> wide(std::move(wide_plan), n, dim, options.seed);
       Status failed;

@@ -1,13 +1,17 @@
 // Subcommands of mi-bench. Each adds itself to the parser; `run` is called when it was chosen.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "kernels/status.h"
+#include "libruntime/config.h"
 #include "libsearch/data/sample.h"
 #include "libsearch/search/score_table.h"
 
@@ -27,12 +31,16 @@ struct BenchOptions {
   std::vector<int64_t> lengths;
   int64_t tokens = 8192;
   std::string tokens_file;
+  std::string logits_file;
   int count = 30;
   uint64_t seed = 0;
   int threads = 0;
   std::string backend;
   bool json = false;
   int rounds = 5;
+  std::string folder;
+  std::string element = "bf16";
+  double share = 0;
 };
 void add_frontier(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_needles(CLI::App& app, BenchOptions& options, std::function<int()>& run);
@@ -42,6 +50,7 @@ void add_roof(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_attention(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_sparse(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_score(CLI::App& app, BenchOptions& options, std::function<int()>& run);
+void add_tensors(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 
 // --model, --threads, --backend, --seed and --json of every subcommand.
 void add_common(CLI::App& command, BenchOptions& options);
@@ -50,6 +59,11 @@ void add_timing(CLI::App& command, BenchOptions& options);
 // --lengths of a subcommand with its own default.
 void add_lengths(CLI::App& command, BenchOptions& options, const std::vector<int64_t>& standard);
 [[nodiscard]] Result<search::ComputeOptions> compute_options(const BenchOptions& options);
+// A model of one attention layer whose heads all run `entry`.
+[[nodiscard]] runtime::HeadConfig one_layer(int heads, int kv_heads, int head_dim,
+                                            const runtime::HeadEntry& entry);
+[[nodiscard]] Status write_bytes(const std::filesystem::path& path,
+                                 std::span<const std::byte> bytes);
 // An opened model whose tokenizer is there.
 [[nodiscard]] Result<std::unique_ptr<search::Model>> open_with_tokenizer(
     const BenchOptions& options);

@@ -1,3 +1,5 @@
+#include <fstream>
+
 #include <CLI/CLI.hpp>
 #include <fmt/ranges.h>
 #include <omp.h>
@@ -53,6 +55,27 @@ Result<search::ComputeOptions> compute_options(const BenchOptions& options) {
   compute.threads = options.threads > 0 ? options.threads : omp_get_max_threads();
   omp_set_num_threads(compute.threads);
   return compute;
+}
+
+runtime::HeadConfig one_layer(int heads, int kv_heads, int head_dim,
+                              const runtime::HeadEntry& entry) {
+  runtime::HeadConfig config;
+  config.model.name = "bench";
+  config.model.layers = 1;
+  config.model.heads = heads;
+  config.model.kv_heads = kv_heads;
+  config.model.head_dim = head_dim;
+  config.layers = {std::vector<runtime::HeadEntry>(static_cast<size_t>(heads), entry)};
+  return config;
+}
+
+Status write_bytes(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+  std::ofstream file(path, std::ios::binary);
+  file.write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+  file.close();
+  if (!file) return fail(Code::io, path.string() + ": cannot be written");
+  return {};
 }
 
 Result<std::unique_ptr<search::Model>> open_with_tokenizer(const BenchOptions& options) {

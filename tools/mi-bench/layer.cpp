@@ -6,22 +6,12 @@
 #include <omp.h>
 
 #include "libruntime/resolve.h"
+#include "tools/mi-bench/commands.h"
 
 namespace mi::tools {
 
 using kernels::kRowBlock;
 using runtime::kEstimateGroup;
-
-runtime::HeadConfig one_layer(int head_dim, const runtime::HeadEntry& entry) {
-  runtime::HeadConfig config;
-  config.model.name = "bench";
-  config.model.layers = 1;
-  config.model.heads = kHeads;
-  config.model.kv_heads = kKvHeads;
-  config.model.head_dim = head_dim;
-  config.layers = {std::vector<runtime::HeadEntry>(kHeads, entry)};
-  return config;
-}
 
 LayerTensors::LayerTensors(int64_t queries, int64_t keys, int dim, uint64_t seed)
     : n_q(queries),
@@ -39,7 +29,7 @@ LayerTensors::LayerTensors(int64_t queries, int64_t keys, int dim, uint64_t seed
 
 Result<LayerPlan> LayerPlan::make(const LayerTensors& layer, const runtime::HeadEntry& entry,
                                   const kernels::Backend& backend, int threads) {
-  MI_TRY(auto plan, runtime::Plan::make(one_layer(layer.head_dim, entry),
+  MI_TRY(auto plan, runtime::Plan::make(one_layer(kHeads, kKvHeads, layer.head_dim, entry),
                                         {.n_q = layer.n_q,
                                          .n_kv = layer.n_kv,
                                          .heads = kHeads,

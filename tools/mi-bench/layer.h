@@ -13,8 +13,6 @@ namespace mi::tools {
 inline constexpr int kHeads = 8;
 inline constexpr int kKvHeads = 2;
 
-[[nodiscard]] runtime::HeadConfig one_layer(int head_dim, const runtime::HeadEntry& entry);
-
 // q [8, n_q, dim], k and v [2, n_kv, dim]. Queries are four times a standard normal: estimates then
 // differ enough to be selected by.
 struct LayerTensors {

@@ -40,13 +40,14 @@ struct Run {
   bool sparse = false;
   std::function<Status()> prefill;
   Timing ms;
-  double executed = 0;  // share of dense attention, mean over heads and layers
+  double executed = 0;        // share of dense attention, mean over heads and layers
+  std::vector<float> logits;  // of the last token
 };
 
 class Bench {
  public:
   Bench(const search::Model& model, std::vector<int32_t> ids, search::ComputeOptions compute)
-      : model_(model), ids_(std::move(ids)), compute_(compute), logits_({1, model.spec().vocab}) {}
+      : model_(model), ids_(std::move(ids)), compute_(compute) {}
 
   [[nodiscard]] const search::ComputeOptions& compute() const { return compute_; }
 
@@ -58,7 +59,7 @@ class Bench {
     MI_TRY(auto plan, search::PlannedAttention::make(config, std::ssize(ids_), compute_, kElement));
     auto attention = std::make_shared<search::PlannedAttention>(std::move(plan));
     const size_t at = runs_.size();
-    runs_.push_back({std::move(name), sparse, {}, {}, 0});
+    runs_.push_back({std::move(name), sparse, {}, {}, 0, {}});
     runs_[at].prefill = [this, at, attention] { return prefill<T>(*attention, runs_[at]); };
     return {};
   }
@@ -91,13 +92,14 @@ class Bench {
     MI_TRY(const auto hidden, model_.forward(ids_, attend, {}));
     run.executed = executed;
     const int64_t last = hidden.extent(0) - 1;
-    return model_.logits({hidden.view()[last].data, {1, spec.hidden}}, logits_.view());
+    run.logits.resize(static_cast<size_t>(spec.vocab));
+    return model_.logits({hidden.view()[last].data, {1, spec.hidden}},
+                         {run.logits.data(), {1, spec.vocab}});
   }
 
   const search::Model& model_;
   std::vector<int32_t> ids_;
   search::ComputeOptions compute_;
-  Tensor<float, 2> logits_;
   std::vector<Run> runs_;
 };
 
@@ -120,7 +122,13 @@ Result<std::vector<Run>> measure(const BenchOptions& options, search::ComputeOpt
     MI_CHECK(search::check_config_model(config, model->spec(), options.config));
     if (has_bf16) MI_CHECK(bench.add<bf16>("sparse bf16", true, config));
   }
-  return bench.measure(options.rounds);
+  MI_TRY(auto runs, bench.measure(options.rounds));
+  if (!options.logits_file.empty()) {
+    std::vector<float> all;
+    for (const Run& run : runs) all.insert(all.end(), run.logits.begin(), run.logits.end());
+    MI_CHECK(write_bytes(options.logits_file, std::as_bytes(std::span(all))));
+  }
+  return runs;
 }
 
 int run_prefill(const BenchOptions& options) {
@@ -169,6 +177,8 @@ void add_prefill(CLI::App& app, BenchOptions& options, std::function<int()>& run
       ->capture_default_str();
   command->add_option("--tokens-file", options.tokens_file,
                       "Token ids separated by blanks or line ends (default: calibration texts)");
+  command->add_option("--logits", options.logits_file,
+                      "Writes the last token's logits there: f32 [runs, vocabulary]");
   add_timing(*command, options);
   command->callback([&] { run = [&] { return run_prefill(options); }; });
 }

@@ -37,7 +37,8 @@ Result<Row> measure_one(const BenchOptions& options, const kernels::Backend& bac
   Tensor<float, 2> lse({kHeads, n});
   const runtime::PlanShape shape{
       .n_q = n, .n_kv = n, .heads = kHeads, .kv_heads = kKvHeads, .head_dim = dim};
-  MI_TRY(auto plan, runtime::Plan::make(one_layer(dim, {}), shape, backend, threads));
+  MI_TRY(auto plan,
+         runtime::Plan::make(one_layer(kHeads, kKvHeads, dim, {}), shape, backend, threads));
   AlignedBuffer<std::byte> workspace(plan.workspace_bytes());
   const auto space = search::default_candidates();
   search::LayerScorer scorer(

@@ -31,7 +31,7 @@ std::vector<Timing> alternate(std::vector<std::function<void()>> contestants, in
   std::vector<Timing> result;
   for (auto& of : times) {
     std::sort(of.begin(), of.end());
-    result.push_back({of[of.size() / 2], of.front(), of.back()});
+    result.push_back({of[of.size() / 2], of.front(), of.back(), of});
   }
   return result;
 }

@@ -16,6 +16,7 @@ struct Timing {
   double median = 0;
   double least = 0;
   double most = 0;
+  std::vector<double> all;  // ascending
 };
 // One round more than asked for: the first, which touches the memory, is thrown away.
 [[nodiscard]] std::vector<Timing> alternate(std::vector<std::function<void()>> contestants,
