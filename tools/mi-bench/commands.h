@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,6 +32,9 @@ struct BenchOptions {
   std::string backend;
   bool json = false;
   int rounds = 5;
+  std::string output;
+  std::vector<int> head_dims = {64, 128};
+  std::optional<double> dense;  // GFLOP/s of a host engine's dense attention
 };
 void add_frontier(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_needles(CLI::App& app, BenchOptions& options, std::function<int()>& run);
@@ -38,6 +42,7 @@ void add_needles(CLI::App& app, BenchOptions& options, std::function<int()>& run
 void add_roof(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_attention(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_sparse(CLI::App& app, BenchOptions& options, std::function<int()>& run);
+void add_fit(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 
 // --model, --threads, --backend, --seed and --json of every subcommand.
 void add_common(CLI::App& command, BenchOptions& options);
