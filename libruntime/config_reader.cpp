@@ -119,12 +119,14 @@ HeadConfig::Quality read_quality(const YamlNode& node, const std::vector<int64_t
 }
 
 HeadConfig::Kernel read_kernel(const YamlNode& node, YamlErrors& errors) {
-  const YamlMap map(node, {"block", "tile", "last"}, errors);
+  const YamlMap map(node, {"block", "tile", "last", "dense_below"}, errors);
   HeadConfig::Kernel kernel;
   // Budgets and thresholds mean something else under other sizes.
   kernel.block = static_cast<int>(map.integer("block", {kernels::kRowBlock, kernels::kRowBlock}));
   kernel.tile = static_cast<int>(map.integer("tile", {kernels::kKeyTile, kernels::kKeyTile}));
   kernel.last = map.integer("last", {0, kMaxTokens});
+  if (map.find("dense_below") != nullptr)
+    kernel.dense_below = map.integer("dense_below", {0, kMaxTokens});
   return kernel;
 }
 

@@ -71,7 +71,7 @@ Result<Plan> Plan::make(const HeadConfig& config, const PlanShape& shape,
       HeadPlan head_plan;
       MI_TRY(head_plan.resolved, resolve_head(entry, config.kernel, shape.n_kv));
       head_plan.estimator = make_estimator(head_plan.resolved.params);
-      if (head_plan.resolved.share && entry.pattern != Pattern::dense) {
+      if (head_plan.resolved.share && head_plan.resolved.params.pattern != Pattern::dense) {
         // In tiles; a head whose threshold is still to be found pays for both of its passes.
         const double estimate =
             head_plan.estimator->flops(call) +
@@ -83,6 +83,10 @@ Result<Plan> Plan::make(const HeadConfig& config, const PlanShape& shape,
       heads.push_back(std::move(head_plan));
     }
   }
+  if (shape.n_kv < config.kernel.dense_below)
+    plan.notes_.push_back(
+        fmt::format("{} tokens are below dense_below {}: all heads run dense, nothing is estimated",
+                    shape.n_kv, config.kernel.dense_below));
   if (beyond > 0)
     plan.notes_.push_back(fmt::format(
         "{} tokens lie outside the calibrated lengths: {} heads keep the share of the nearest one",

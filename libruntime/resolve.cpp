@@ -29,6 +29,7 @@ double value_at(const PerLength& values, int64_t length) {
 Result<ResolvedHead> resolve_head(const HeadEntry& entry, const HeadConfig::Kernel& kernel,
                                   int64_t length) {
   ResolvedHead head;
+  if (length < kernel.dense_below) return head;
   EstimatorParams& params = head.params;
   params.pattern = entry.pattern;
   params.estimate = entry.estimate;

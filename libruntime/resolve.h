@@ -24,7 +24,7 @@ struct ResolvedHead {
 [[nodiscard]] double value_at(const PerLength& values, int64_t length);
 
 // Outside the calibrated range a threshold is not trusted: the share of the nearest calibrated
-// length is spent instead.
+// length is spent instead. Below kernel.dense_below every entry is dense.
 [[nodiscard]] Result<ResolvedHead> resolve_head(const HeadEntry& entry,
                                                 const HeadConfig::Kernel& kernel, int64_t length);
 

@@ -52,21 +52,23 @@ void weighted_walks(const AllocationProblem& problem, size_t length,
   }
 }
 
-Failure infeasible(double limit, double smallest) {
-  return fail(
-      Code::invalid_argument,
-      fmt::format("budget: {:.4g}% is below the cheapest assignment of these candidates; the "
-                  "smallest feasible budget is {}%",
-                  100 * limit, percent_enough(smallest)));
+Failure infeasible(const AllocationProblem& problem, double limit, double smallest) {
+  return fail(Code::invalid_argument,
+              fmt::format("budget: {} is below the cheapest assignment of these candidates; the "
+                          "smallest feasible budget is {}",
+                          budget_text(problem, limit), budget_enough(problem, smallest)));
 }
 
-// Each head's family when every length stops at the slope that its free walk has at `share`.
+// Each head's family when every length stops at the slope that its free walk has at the limit
+// `share`.
 std::vector<size_t> families_at(const AllocationProblem& problem,
                                 const std::vector<Walk>& free_walks,
                                 const std::vector<std::vector<size_t>>& members, double share) {
   std::vector<double> slope;
-  for (const Walk& walk : free_walks)
-    slope.push_back(walk_to(walk, share * static_cast<double>(problem.heads())).slope);
+  for (size_t t = 0; t < problem.lengths(); ++t)
+    slope.push_back(
+        walk_to(free_walks[t], share * problem.allowance(t) * static_cast<double>(problem.heads()))
+            .slope);
   std::vector<size_t> chosen;
   for (size_t h = 0; h < problem.heads(); ++h) {
     double best = kInfinity;
@@ -119,6 +121,24 @@ std::string percent_enough(double cost) {
   return fmt::format("{:g}", std::ceil(cost * (1 - kRounding) * 1e5) / 1e3);
 }
 
+std::string budget_enough(const AllocationProblem& problem, double limit) {
+  if (problem.dense_ms.empty()) return percent_enough(limit) + "%";
+  const double ms = limit * problem.dense_ms.back();
+  return fmt::format("{:.3f}ms", std::ceil(ms * (1 - kRounding) * 1e3) / 1e3);
+}
+
+std::string budget_text(const AllocationProblem& problem, double limit) {
+  return problem.dense_ms.empty() ? fmt::format("{:.4g}%", 100 * limit)
+                                  : fmt::format("{:.4g}ms", limit * problem.dense_ms.back());
+}
+
+double least_limit(const AllocationProblem& problem, const Allocation& allocation) {
+  double limit = 0;
+  for (size_t t = 0; t < problem.lengths(); ++t)
+    limit = std::max(limit, allocation.cost[t] / problem.allowance(t));
+  return limit;
+}
+
 double dearest_cost(const AllocationProblem& problem, size_t length,
                     std::span<const size_t> chosen) {
   std::vector<double> sums(problem.samples(length), 0);
@@ -139,8 +159,9 @@ Result<Allocation> allocate_global(const AllocationProblem& problem, double limi
   double bound = 0;
   for (size_t t = 0; t < problem.lengths(); ++t) {
     double length_bound = 0;
-    weighted_walks(problem, t, free, limit * heads, [&](const Walk& walk) {
-      length_bound = std::max(length_bound, lower_bound(walk, limit * heads));
+    const double most = limit * problem.allowance(t) * heads;
+    weighted_walks(problem, t, free, most, [&](const Walk& walk) {
+      length_bound = std::max(length_bound, lower_bound(walk, most));
     });
     bound += length_bound / lengths;
     mean_walks.push_back(mean_walk(problem, t, free));
@@ -164,10 +185,11 @@ Result<Allocation> allocate_global(const AllocationProblem& problem, double limi
     std::vector<std::vector<size_t>> chosen;
     for (size_t t = 0; t < problem.lengths(); ++t) {
       LengthResult result;
-      weighted_walks(problem, t, allowed, share * heads,
-                     [&](const Walk& walk) { result.consider(walk, limit * heads); });
+      const double scale = problem.allowance(t) * heads;
+      weighted_walks(problem, t, allowed, share * scale,
+                     [&](const Walk& walk) { result.consider(walk, limit * scale); });
       loss += result.loss / lengths;
-      least_cost = std::max(least_cost, result.least_cost / heads);
+      least_cost = std::max(least_cost, result.least_cost / scale);
       chosen.push_back(std::move(result.chosen));
     }
     cheapest = std::min(cheapest, least_cost);
@@ -175,7 +197,7 @@ Result<Allocation> allocate_global(const AllocationProblem& problem, double limi
     best.loss = loss;
     best.chosen = std::move(chosen);
   }
-  if (std::isinf(best.loss)) return infeasible(limit, cheapest);
+  if (std::isinf(best.loss)) return infeasible(problem, limit, cheapest);
   for (size_t t = 0; t < problem.lengths(); ++t)
     best.cost.push_back(dearest_cost(problem, t, best.chosen[t]));
   best.gap = std::max(0.0, best.loss - bound);
@@ -202,7 +224,7 @@ Allocation pick_each_head(const AllocationProblem& problem, Value value) {
         double least = kInfinity;
         size_t pick = 0;
         for (size_t c : family) {
-          const double v = value(problem.choices[t][h][c]);
+          const double v = value(problem.choices[t][h][c], t);
           if (v < least) {
             least = v;
             pick = c;
@@ -231,8 +253,8 @@ Allocation pick_each_head(const AllocationProblem& problem, Value value) {
 }  // namespace
 
 Result<Allocation> allocate_per_head(const AllocationProblem& problem, double limit) {
-  Allocation allocation = pick_each_head(problem, [&](const Choice& choice) {
-    return within(choice.dearest(), limit) ? choice.loss : kInfinity;
+  Allocation allocation = pick_each_head(problem, [&](const Choice& choice, size_t t) {
+    return within(choice.dearest(), limit * problem.allowance(t)) ? choice.loss : kInfinity;
   });
   if (!allocation.chosen.empty()) return allocation;
   // The smallest limit every head can meet with one family at all lengths.
@@ -245,17 +267,17 @@ Result<Allocation> allocate_per_head(const AllocationProblem& problem, double li
       for (size_t t = 0; t < problem.lengths(); ++t) {
         double least = kInfinity;
         for (size_t c : family) least = std::min(least, problem.choices[t][h][c].dearest());
-        dearest = std::max(dearest, least);
+        dearest = std::max(dearest, least / problem.allowance(t));
       }
       head = std::min(head, dearest);
     }
     smallest = std::max(smallest, head);
   }
-  return infeasible(limit, smallest);
+  return infeasible(problem, limit, smallest);
 }
 
 Allocation allocate_min_recall(const AllocationProblem& problem, double min_recall) {
-  return pick_each_head(problem, [&](const Choice& choice) {
+  return pick_each_head(problem, [&](const Choice& choice, size_t) {
     return choice.recall_p05 >= min_recall ? choice.mean() : kInfinity;
   });
 }

@@ -18,7 +18,7 @@ namespace mi::search {
 
 // A candidate as an allocation sees it, at one prompt length.
 struct Choice {
-  std::vector<double> cost;  // [samples of the length] share of dense
+  std::vector<double> cost;  // [samples of the length] share of dense: of its work or its time
   double loss = 0;
   double recall_p05 = 1;
   [[nodiscard]] double dearest() const { return *std::max_element(cost.begin(), cost.end()); }
@@ -32,9 +32,16 @@ struct Choice {
 struct AllocationProblem {
   std::vector<std::vector<std::vector<Choice>>> choices;
   std::vector<size_t> families;  // [candidate]
+  // Where costs are times: milliseconds of a dense prefill, all layers, lengths rising. A limit is
+  // then a share of the longest one's, and the same milliseconds at every length.
+  std::vector<double> dense_ms;  // [length]; empty: costs are work
   [[nodiscard]] size_t lengths() const { return choices.size(); }
   [[nodiscard]] size_t heads() const { return choices.empty() ? 0 : choices[0].size(); }
   [[nodiscard]] size_t samples(size_t length) const { return choices[length][0][0].cost.size(); }
+  // What a limit allows at a length, as a multiple of it.
+  [[nodiscard]] double allowance(size_t length) const {
+    return dense_ms.empty() ? 1 : dense_ms.back() / dense_ms[length];
+  }
 };
 
 // Cost of one candidate per head at a length: mean over heads, of the sample that pays most.
@@ -57,6 +64,9 @@ struct ParetoPoint {
 [[nodiscard]] bool within(double cost, double limit);
 // A cost in percent with three decimals, rounded up: given as a budget, it is enough.
 [[nodiscard]] std::string percent_enough(double cost);
+// The same of a limit of the problem, "15.2%" or "118.203ms".
+[[nodiscard]] std::string budget_enough(const AllocationProblem& problem, double limit);
+[[nodiscard]] std::string budget_text(const AllocationProblem& problem, double limit);
 
 // Least loss with mean cost over heads at most `limit` on every sample. Errors: a limit below the
 // cheapest assignment, naming the smallest feasible one.
@@ -65,6 +75,8 @@ struct ParetoPoint {
 [[nodiscard]] Result<Allocation> allocate_per_head(const AllocationProblem& problem, double limit);
 // Least cost, mean over samples, with recall_p05 >= min_recall in every head at every length.
 [[nodiscard]] Allocation allocate_min_recall(const AllocationProblem& problem, double min_recall);
+// The smallest limit that an allocation keeps.
+[[nodiscard]] double least_limit(const AllocationProblem& problem, const Allocation& allocation);
 
 // The Pareto curve of one length from the walk that weights its samples alike. Costs are the
 // dearest sample's and rise.

@@ -405,6 +405,7 @@ void LayerScorer::finish(const HeadSums& sums, std::vector<CandidateScore>& scor
     std::sort(sorted.begin(), sorted.end());
     score.recall_min = static_cast<double>(sorted.front());
     score.recall_p05 = static_cast<double>(sorted[(blocks - 1) / 20]);
+    score.tiles = sums.tiles[c];
     score.share = runtime::cost_share(call, static_cast<int64_t>(sums.tiles[c]),
                                       data_->estimators[id.family]->flops(call));
     // The oracle spends the same number of keys on the largest true column masses.
@@ -422,6 +423,7 @@ void LayerScorer::finish(const HeadSums& sums, std::vector<CandidateScore>& scor
   dense = {};
   dense.recall = dense.recall_p05 = dense.recall_min = dense.recall_last = 1;
   dense.uniform_recall = dense.share = 1;
+  dense.tiles = static_cast<double>(runtime::dense_tiles(call));
 }
 
 }  // namespace mi::search

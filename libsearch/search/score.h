@@ -21,6 +21,7 @@ struct CandidateScore {
   double recall_last = 0;     // the last row block, where the answer is written
   double error = 0;           // mean over sampled rows of ||(o - o~) W_O||^2 / ||residual||^2
   double share = 0;           // cost as a share of dense
+  double tiles = 0;           // executed
   double oracle_lost = 0;     // lost mass of the true column mass as estimate at the same cost
   double uniform_recall = 0;  // recall that uniform attention would have under the same mask
 };

@@ -221,4 +221,38 @@ AllocationProblem make_problem(const ScoreTable& table, const CandidateSpace& sp
   return problem;
 }
 
+AllocationProblem in_time(AllocationProblem problem, const ScoreTable& table,
+                          const CandidateSpace& space, const HeadDimTimes& times) {
+  const auto lengths = lengths_of(table);
+  const auto layers = static_cast<double>(table.samples.front().layers.size());
+  for (size_t t = 0; t < lengths.size(); ++t) {
+    const runtime::CallShape call{lengths[t], lengths[t], times.head_dim};
+    // The heads of a layer share what a call costs, whatever they run.
+    const auto in_layer = static_cast<double>(table.samples.front().layers.front().size());
+    const double of_call = times.call / in_layer;
+    const double dense = of_call + times.dense_ms(call);
+    problem.dense_ms.push_back(dense * in_layer * layers);
+    size_t sample_at = 0;
+    for (const SampleScores& sample : table.samples) {
+      if (sample.length != lengths[t]) continue;
+      size_t at = 0;
+      for (const auto& layer : sample.layers) {
+        for (const auto& head : layer) {
+          auto& choices = problem.choices[t][at++];
+          for (size_t c = 0; c < head.size(); ++c) {
+            const size_t family = problem.families[c];
+            const double ms =
+                family == space.families.size()
+                    ? dense
+                    : of_call + times.head_ms(call, space.families[family].params, head[c].tiles);
+            choices[c].cost[sample_at] = ms / dense;
+          }
+        }
+      }
+      ++sample_at;
+    }
+  }
+  return problem;
+}
+
 }  // namespace mi::search

@@ -14,6 +14,7 @@
 #include "libsearch/model/model.h"
 #include "libsearch/search/allocate.h"
 #include "libsearch/search/candidates.h"
+#include "libsearch/search/device_profile.h"
 #include "libsearch/search/objective.h"
 #include "libsearch/search/score.h"
 
@@ -54,5 +55,8 @@ struct ComputeOptions {
 // relative to their sample's average candidate.
 [[nodiscard]] AllocationProblem make_problem(const ScoreTable& table, const CandidateSpace& space,
                                              Objective objective);
+// The same with each candidate's predicted time as its cost.
+[[nodiscard]] AllocationProblem in_time(AllocationProblem problem, const ScoreTable& table,
+                                        const CandidateSpace& space, const HeadDimTimes& times);
 
 }  // namespace mi::search

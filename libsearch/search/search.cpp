@@ -31,6 +31,11 @@ double cap(double share) {
   return std::min(1.0, decimals(std::ceil(share * 1e6) / 1e6, 6));
 }
 
+// Prompts that dense attention runs as fast, without a device's own measure: on Sapphire Rapids in
+// bf16 a 15 % plan of stripe+vertical_slash, the dearest estimate, breaks even with dense attention
+// near 600 tokens and one of stripe below 300.
+constexpr int64_t kDenseBelow = 640;
+
 std::vector<runtime::SampleNote> notes_of(std::span<const Sample> samples) {
   std::vector<runtime::SampleNote> notes;
   for (const Sample& sample : samples)
@@ -118,38 +123,66 @@ std::string_view to_string(AllocationMode mode) {
   return mode == AllocationMode::global ? "global" : "per-head";
 }
 
-Result<double> parse_budget(std::string_view text) {
-  const auto wrong = [&](std::string_view why) {
-    return fail(Code::invalid_argument,
-                fmt::format("budget: got \"{}\" ({}), expected a share of dense attention such as "
-                            "15% or 0.15",
-                            text, why));
-  };
-  std::string_view number = text;
-  const auto trim = [&] {
-    while (!number.empty() && number.back() == ' ') number.remove_suffix(1);
-    while (!number.empty() && number.front() == ' ') number.remove_prefix(1);
-  };
-  trim();
-  const bool percent = !number.empty() && number.back() == '%';
-  if (percent) number.remove_suffix(1);
-  trim();
+namespace {
+
+Failure wrong_budget(std::string_view text, std::string_view why) {
+  return fail(
+      Code::invalid_argument,
+      fmt::format("budget: got \"{}\" ({}), expected a share of dense attention such as 15% "
+                  "or 0.15, or with a device profile a time such as 120ms or 0.12s",
+                  text, why));
+}
+
+std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  return text;
+}
+
+// The text without `unit` at its end.
+std::optional<std::string_view> without(std::string_view text, std::string_view unit) {
+  text = trimmed(text);
+  if (!text.ends_with(unit)) return std::nullopt;
+  text.remove_suffix(unit.size());
+  return trimmed(text);
+}
+
+std::optional<double> finite_number(std::string_view text) {
   double value = 0;
-  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
-  if (error != std::errc() || end != number.data() + number.size() || !std::isfinite(value))
-    return wrong("not a number");
-  if (percent) value /= 100;
-  if (value <= 0) return wrong("not above 0");
-  if (value > 1) return wrong(percent ? "above 100%" : "above 1; did you mean a percentage?");
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value))
+    return std::nullopt;
   return value;
+}
+
+}  // namespace
+
+Result<double> parse_budget(std::string_view text) {
+  const auto percent = without(text, "%");
+  const auto value = finite_number(percent ? *percent : trimmed(text));
+  if (!value) return wrong_budget(text, "not a number");
+  const double share = percent ? *value / 100 : *value;
+  if (share <= 0) return wrong_budget(text, "not above 0");
+  if (share > 1)
+    return wrong_budget(text, percent ? "above 100%" : "above 1; did you mean a percentage?");
+  return share;
+}
+
+Result<std::optional<double>> parse_time(std::string_view text) {
+  const auto seconds = without(text, "s");
+  if (!seconds) return std::optional<double>();
+  const auto milliseconds = without(text, "ms");
+  const auto value = finite_number(milliseconds ? *milliseconds : *seconds);
+  if (!value) return wrong_budget(text, "not a number");
+  if (*value <= 0) return wrong_budget(text, "not above 0");
+  return std::optional(milliseconds ? *value : 1000 * *value);
 }
 
 namespace {
 
-// Share of dense that a family's cheapest candidate costs on any prompt.
-double least_share(const Family& family, const runtime::CallShape& call, int64_t last) {
-  runtime::EstimatorParams params = family.params;
-  params.last = last;
+// Tiles of a family's cheapest candidate on any prompt.
+int64_t least_tiles(const Family& family, const runtime::CallShape& call, int64_t last) {
+  const runtime::EstimatorParams& params = family.params;
   const bool window = params.pattern == runtime::Pattern::a_shape;
   const int64_t local = window ? static_cast<int64_t>(family.values.front()) - 1 : params.local;
   int64_t tiles = 0;
@@ -161,18 +194,47 @@ double least_share(const Family& family, const runtime::CallShape& call, int64_t
       forced = params.counts ? 0 : end - first + std::min(first, params.sink + local);
     tiles += runtime::tiles_for(forced);
   }
-  return runtime::cost_share(call, tiles, runtime::make_estimator(params)->flops(call));
+  return tiles;
+}
+
+// The profile's times for the model; null without a profile.
+Result<const HeadDimTimes*> times_of(const ModelSpec& spec, const SearchOptions& options) {
+  if (!options.device) {
+    if (options.limit_ms)
+      return fail(Code::invalid_argument,
+                  "budget: a time needs the profile of a device (--device, made by mi-bench fit)");
+    return nullptr;
+  }
+  if (const HeadDimTimes* times = find_times(*options.device, spec.head_dim)) return times;
+  return fail(Code::invalid_argument,
+              fmt::format("device profile: it has no head_dim {}, which {} has (mi-bench fit "
+                          "--head-dim {})",
+                          spec.head_dim, spec.name, spec.head_dim));
 }
 
 }  // namespace
 
 Status check_feasible(const ModelSpec& spec, const SearchOptions& options,
                       std::span<const Sample> calibration) {
+  MI_TRY(const HeadDimTimes* times, times_of(spec, options));
   for (const Sample& sample : calibration) {
     const runtime::CallShape call{sample.length(), sample.length(), spec.head_dim};
     double least = 1;
-    for (const Family& family : options.space.families)
-      least = std::min(least, least_share(family, call, options.compute.last));
+    double least_ms = times == nullptr ? 0 : times->dense_ms(call);
+    for (const Family& family : options.space.families) {
+      const int64_t tiles = least_tiles(family, call, options.compute.last);
+      const double estimate = runtime::make_estimator(family.params)->flops(call);
+      least = std::min(least, runtime::cost_share(call, tiles, estimate));
+      if (times != nullptr)
+        least_ms =
+            std::min(least_ms, times->head_ms(call, family.params, static_cast<double>(tiles)));
+    }
+    if (times != nullptr) least_ms = spec.layers * (times->call + spec.heads * least_ms);
+    if (options.limit_ms && !within(least_ms, *options.limit_ms))
+      return fail(Code::invalid_argument,
+                  fmt::format("budget: {:.4g}ms is below what these candidates take on any prompt "
+                              "of {} tokens; the smallest feasible budget is at least {:.3f}ms",
+                              *options.limit_ms, sample.length(), least_ms));
     if (options.limit && !within(least, *options.limit))
       return fail(
           Code::invalid_argument,
@@ -184,22 +246,25 @@ Status check_feasible(const ModelSpec& spec, const SearchOptions& options,
 }
 
 Result<Allocation> allocate(const AllocationProblem& problem, const SearchOptions& options) {
+  const std::optional<double> limit =
+      options.limit_ms ? *options.limit_ms / problem.dense_ms.back() : options.limit;
   if (options.min_recall) {
     Allocation allocation = allocate_min_recall(problem, *options.min_recall);
     if (allocation.cost.empty())
       return fail(Code::unsupported, "recall: a head has no candidate whose recall is a number");
-    const double cost = *std::max_element(allocation.cost.begin(), allocation.cost.end());
-    if (options.limit && !within(cost, *options.limit))
+    const double least = least_limit(problem, allocation);
+    if (limit && !within(least, *limit))
       return fail(Code::invalid_argument,
-                  fmt::format("budget: {:.4g}% does not give every head a p05 recall of {}; the "
-                              "smallest budget that does is {}%",
-                              100 * *options.limit, *options.min_recall, percent_enough(cost)));
+                  fmt::format("budget: {} does not give every head a p05 recall of {}; the "
+                              "smallest budget that does is {}",
+                              budget_text(problem, *limit), *options.min_recall,
+                              budget_enough(problem, least)));
     return allocation;
   }
-  if (!options.limit)
+  if (!limit)
     return fail(Code::invalid_argument, "budget: missing, expected a share of dense such as 15%");
-  return options.allocation == AllocationMode::global ? allocate_global(problem, *options.limit)
-                                                      : allocate_per_head(problem, *options.limit);
+  return options.allocation == AllocationMode::global ? allocate_global(problem, *limit)
+                                                      : allocate_per_head(problem, *limit);
 }
 
 runtime::HeadConfig to_config(const ModelSpec& spec, const ScoreTable& table,
@@ -212,7 +277,10 @@ runtime::HeadConfig to_config(const ModelSpec& spec, const ScoreTable& table,
                      .options = options.description,
                      .seed = options.seed};
   config.calibration.lengths = scores.lengths;
+  // A time as what it lets the dearest sample execute: the runtime counts in shares.
   config.limit.share = options.limit.value_or(1);
+  if (options.limit_ms)
+    config.limit.share = cap(*std::max_element(allocation.cost.begin(), allocation.cost.end()));
   config.limit.objective = options.min_recall ? "cost" : std::string(to_string(options.objective));
   config.limit.allocation =
       options.min_recall ? "min-recall" : std::string(to_string(options.allocation));
@@ -220,6 +288,10 @@ runtime::HeadConfig to_config(const ModelSpec& spec, const ScoreTable& table,
   for (size_t t = 0; t < scores.lengths.size(); ++t)
     config.limit.achieved[scores.lengths[t]] = decimals(allocation.cost[t], 6);
   config.kernel.last = options.compute.last;
+  const HeadDimTimes* times = options.device ? find_times(*options.device, spec.head_dim) : nullptr;
+  // What was calibrated and certified runs as it was.
+  config.kernel.dense_below =
+      std::min(times != nullptr ? times->dense_below : kDenseBelow, scores.lengths.front());
   std::vector<Shares> shares;
   for (size_t t = 0; t < scores.lengths.size(); ++t) shares.push_back(scores.caps(t));
 
@@ -253,6 +325,7 @@ runtime::HeadConfig to_config(const ModelSpec& spec, const ScoreTable& table,
 Result<SearchResult> search(const Model& model, std::span<const Sample> calibration,
                             std::span<const Sample> held_out, const SearchOptions& options,
                             const ProgressFn& progress) {
+  MI_TRY(const HeadDimTimes* times, times_of(model.spec(), options));
   SearchResult result;
   MI_TRY(const ScoreTable table,
          score_samples(model, calibration, options.space, options.compute, progress));
@@ -261,7 +334,17 @@ Result<SearchResult> search(const Model& model, std::span<const Sample> calibrat
 
   const Clock::time_point allocate_start = Clock::now();
   const AllocationProblem problem = make_problem(table, options.space, options.objective);
-  MI_TRY(const Allocation allocation, allocate(problem, options));
+  AllocationProblem timed;
+  if (times != nullptr) timed = in_time(problem, table, options.space, *times);
+  MI_TRY(Allocation allocation, allocate(options.limit_ms ? timed : problem, options));
+  const auto lengths = lengths_of(table);
+  for (size_t t = 0; t < lengths.size(); ++t) {
+    allocation.cost[t] = dearest_cost(problem, t, allocation.chosen[t]);
+    if (times == nullptr) continue;
+    const double dense_ms = timed.dense_ms[t];
+    result.predicted.push_back(
+        {lengths[t], dense_ms * dearest_cost(timed, t, allocation.chosen[t]), dense_ms});
+  }
   result.config = to_config(model.spec(), table, allocation, options);
   result.config.calibration.samples = notes_of(calibration);
   result.config.calibration.held_out = notes_of(held_out);

@@ -22,15 +22,25 @@ struct SearchOptions {
   Objective objective = Objective::error;
   AllocationMode allocation = AllocationMode::global;
   std::optional<double> limit;       // share of dense
+  std::optional<double> limit_ms;    // instead: of one prefill's attention, on `device`
   std::optional<double> min_recall;  // least cost with this p05 recall in every head, within limit
   uint64_t seed = 0;
   std::string description;  // the options as the user gave them, for the file
+  std::optional<DeviceProfile> device;
   ComputeOptions compute;
+};
+
+// Attention of one prefill, all layers, on the profile's device: the dearest calibration sample.
+struct PredictedTime {
+  int64_t length = 0;
+  double ms = 0;
+  double dense_ms = 0;
 };
 
 struct SearchResult {
   runtime::HeadConfig config;
-  std::vector<SampleVerdict> verdicts;  // of the held-out samples
+  std::vector<PredictedTime> predicted;  // of every calibrated length; empty without a profile
+  std::vector<SampleVerdict> verdicts;   // of the held-out samples
   double forward_seconds = 0;
   double score_seconds = 0;
   double allocate_seconds = 0;
@@ -39,12 +49,16 @@ struct SearchResult {
 
 // "15%", "0.15" or "15 %" -> 0.15. Errors: unreadable, not above 0, above 100 %.
 [[nodiscard]] Result<double> parse_budget(std::string_view text);
+// "120ms", "0.12s" -> 120; nothing where the text is no time. Errors: unreadable, not above 0.
+[[nodiscard]] Result<std::optional<double>> parse_time(std::string_view text);
 
+// With limit_ms the problem is in_time's.
 [[nodiscard]] Result<Allocation> allocate(const AllocationProblem& problem,
                                           const SearchOptions& options);
 
-// A limit below what the forced keys and the estimates cost, whatever the prompt: known before the
-// search. Names the least that the smallest feasible budget can be.
+// A profile without the model's head dim, a time without a profile, and a limit below what the
+// forced keys and the estimates cost, whatever the prompt: known before the search. Names the least
+// that the smallest feasible budget can be.
 [[nodiscard]] Status check_feasible(const ModelSpec& spec, const SearchOptions& options,
                                     std::span<const Sample> calibration);
 

@@ -70,6 +70,30 @@ if grep -q avx512bw /proc/cpuinfo; then
   has bf16.yaml '--precision bf16'
 fi
 
+# A device profile: times beside shares, or a budget of time.
+profile() {
+  printf 'schema: mi.device_profile\nschema_version: 1\n'
+  printf 'device: {cpu: test, backend: %s, element: f32, threads: 1}\nhead_dims:\n' "$1"
+  printf -- '- head_dim: %s\n  dense_below: 300\n  dense: {call: 0.5, tile: 0.1}\n  patterns:\n' "$2"
+  for pattern in a_shape vertical_slash block_sparse antidiagonal_8 antidiagonal_16 stripe \
+    stripe+vertical_slash; do
+    printf '    %s: {tile: 1.2, keys: 0, rows: 0.001}\n' "$pattern"
+  done
+}
+head_dim=$(sed -n 's/.*head_dim: \([0-9]*\).*/\1/p' one.yaml | head -n1)
+grep -qF 'last: 64, dense_below: 640}' one.yaml
+profile cpu_generic "$head_dim" >device.yaml
+timed=("${search[@]}" --backend cpu_generic --device device.yaml)
+expect 0 "${timed[@]}" --budget 50% -o share.yaml
+has out 'predicted attention of one prefill, cpu_generic and 1 threads'
+has share.yaml 'dense_below: 300}'
+expect 0 "${timed[@]}" --budget 75ms -o time.yaml
+has out ' ms at 1024 (dense '
+has time.yaml '--budget 75ms --device device.yaml'
+expect 0 "${timed[@]}" --budget 0.075s -o other.yaml --json
+sed 's/--budget 0.075s/--budget 75ms/' other.yaml | cmp - time.yaml
+python3 -c 'import json; assert 0 < json.load(open("out"))["predicted_ms"]["1024"]["sparse"] <= 75'
+
 # The certificate is on ids that no length has calibrated on.
 expect 0 --model "$model" --tokens ids.txt --lengths 256,512 --budget 95% -o held.yaml
 python3 - held.yaml <<'END'
@@ -110,6 +134,23 @@ for budget in 0 0% -5% 101% 1.5 much 15%% ''; do refused 2 "${search[@]}" --budg
 refused 2 "${search[@]}" --budget 1%
 has err 'smallest feasible'
 refused 2 "${search[@]}" --budget 1% --dry-run
+refused 2 "${search[@]}" --budget 75ms
+has err 'needs a device profile'
+for budget in 0ms xms -1s nans; do refused 2 "${timed[@]}" --budget "$budget"; done
+refused 2 "${timed[@]}" --budget 1ms --dry-run
+has err 'smallest feasible budget is at least'
+profile cpu_amx "$head_dim" >other-backend.yaml
+refused 2 "${search[@]}" --budget 75ms --backend cpu_generic --device other-backend.yaml
+has err 'other-backend.yaml: measured on backend cpu_amx, this search is for cpu_generic'
+profile cpu_generic 8 >other-dim.yaml
+refused 2 "${search[@]}" --budget 75ms --backend cpu_generic --device other-dim.yaml
+has err "it has no head_dim $head_dim"
+sed 's/tile: 0.1/tile: .nan/' device.yaml >bad.yaml
+refused 3 "${search[@]}" --budget 75ms --backend cpu_generic --device bad.yaml
+has err "bad.yaml:7:28: found '.nan', expected a number in (0, 1"
+[[ $(wc -l <err) == 1 ]]
+refused 3 "${search[@]}" --budget 75ms --device absent.yaml
+has err 'absent.yaml: cannot be opened'
 for recall in nan -0.1 1.1 much; do refused 2 "${search[@]}" --min-recall "$recall"; done
 for seed in -1 18446744073709551616; do refused 2 "${search[@]}" --budget 50% --seed "$seed"; done
 refused 2 --budget 15%

@@ -49,6 +49,7 @@ class RandomConfig {
     if (below(2) == 0)
       config.quality.held_out = HeldOut{fraction(), real(), real(), fraction(), by_length()};
     config.kernel.last = below(200);
+    config.kernel.dense_below = below(3) * below(2000);
     config.layers.resize(static_cast<size_t>(config.model.layers));
     for (auto& layer : config.layers) {
       layer.resize(static_cast<size_t>(config.model.heads));

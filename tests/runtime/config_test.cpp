@@ -56,6 +56,7 @@ TEST_CASE("the frozen version 1 file loads, field by field") {
   REQUIRE(config->quality.held_out);
   CHECK(config->quality.held_out->logit_kl == 0.018);
   CHECK(config->kernel.last == 64);
+  CHECK(config->kernel.dense_below == 0);  // the file is from before the key
   REQUIRE(config->layers.size() == 2);
   const HeadEntry& first = config->layers[0][0];
   CHECK(first.pattern == Pattern::stripe_vertical_slash);
@@ -115,6 +116,8 @@ TEST_CASE("what is wrong is said with its place, what was found and what was exp
       {", recall_last: 0.99", "", "found no key 'recall_last', expected it in this map"},
       {"block: 64", "block: 128", "found '128', expected an integer from 64 to 64"},
       {"last: 64", "last: -1", "found '-1', expected an integer from 0"},
+      {"last: 64", "last: 64, dense_below: -1", "found '-1', expected an integer from 0"},
+      {"last: 64", "last: 64, dense_below: 0.5", "found '0.5', expected an integer from 0"},
       {"sink: 16, local: 128, density", "sink: -3, local: 128, density",
        "c.yaml:18:53: found '-3', expected an integer from 0"},
       {"density: {2048: 0.012", "density: {2048: 0", "found '0', expected a number above 0"},

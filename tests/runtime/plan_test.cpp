@@ -665,6 +665,32 @@ TEST_CASE("beyond the calibrated lengths the nearest share is spent, and the pla
   CHECK(Plan::make(config, shape_of(c), backend, 1)->notes().empty());
 }
 
+TEST_CASE("below dense_below a plan is dense attention to the bit, and says so", "[cpu]") {
+  const std::vector<HeadEntry> entries = full_budget();
+  const Case c{130, 333, static_cast<int>(entries.size()), 1, 32};
+  const Tensors t(c, 72);
+  auto config = config_of(c, {entries}, 64);
+  for (HeadEntry& entry : config.layers[0]) entry.density = entry.share = {{1024, 0.01}};
+  const Backend& backend = **kernels::choose_backend();
+  config.kernel.dense_below = 334;
+  const auto plan = Plan::make(config, shape_of(c), backend, 1);
+  REQUIRE(plan);
+  REQUIRE(plan->notes().size() == 1);
+  CHECK(plan->notes()[0].find("333 tokens are below dense_below 334") == 0);
+  const Run run = run_plan(config, c, t, backend);
+  const Run dense =
+      run_plan(config_of(c, {std::vector<HeadEntry>(entries.size())}, 64), c, t, backend);
+  CHECK(std::memcmp(run.o.data(), dense.o.data(), static_cast<size_t>(run.o.view().size()) * 4) ==
+        0);
+  for (const HeadStats& stats : run.stats) {
+    CHECK(stats.share == 1);
+    CHECK(stats.estimate_flops == 0);
+    CHECK(!stats.capped);
+  }
+  config.kernel.dense_below = 333;  // not below: the entries count again
+  CHECK(run_plan(config, c, t, backend).stats[1].share < 1);
+}
+
 TEST_CASE("chunks of a prompt give the rows of the whole", "[cpu]") {
   // Static patterns know nothing of later tokens: chunk borders cannot be seen in the output.
   const Case whole{333, 333, 2, 1, 32};

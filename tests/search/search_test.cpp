@@ -184,6 +184,129 @@ TEST_CASE("share caps hold the limit on samples that the search has not seen", "
   CHECK(execute(result->config, *sample).share <= 0.45 + 1e-5);
 }
 
+// A device on which time is work: every tile costs the same, and an estimate its operations. Those
+// of block_sparse are no sum of keys and tiles, so that the space goes without.
+constexpr double kTileMs = 0.25;
+
+SearchOptions on_exact_device(SearchOptions options) {
+  const ModelSpec& spec = tiny_model().spec();
+  std::erase_if(options.space.families, [](const Family& family) {
+    return family.params.pattern == runtime::Pattern::block_sparse;
+  });
+  HeadDimTimes times;
+  times.head_dim = spec.head_dim;
+  times.dense_below = 320;
+  times.dense_tile = kTileMs;
+  // 64 queries against a key, or one against 64, beside a tile's 4 * 64 * 64 * dim operations.
+  const double per_64 = kTileMs * 2 * 64 / (4 * 64 * 64);
+  for (const auto& family : options.space.families) {
+    PatternTime& time = times.patterns[timed_pattern(family.params)];
+    if (family.params.pattern == runtime::Pattern::a_shape) continue;
+    if (family.params.pattern != runtime::Pattern::stripe) time.keys = per_64;
+    if (family.params.pattern != runtime::Pattern::vertical_slash) time.rows = per_64;
+  }
+  options.device = DeviceProfile{
+      .cpu = "test", .backend = "test", .element = "f32", .threads = 1, .head_dims = {times}};
+  return options;
+}
+
+double dense_prefill_ms(int64_t tokens) {
+  const ModelSpec& spec = tiny_model().spec();
+  return kTileMs * static_cast<double>(runtime::dense_tiles({tokens, tokens, spec.head_dim})) *
+         spec.layers * spec.heads;
+}
+
+TEST_CASE("where time is work a budget in milliseconds gives what its percentage gives", "[cpu]") {
+  const auto calibration = make_samples({832, 832}, 13);
+  for (const double limit : {0.5, 0.7}) {
+    SearchOptions options = on_exact_device(options_with(limit));
+    const auto by_share = search(tiny_model(), calibration, {}, options, {});
+    options.limit.reset();
+    options.limit_ms = limit * dense_prefill_ms(832);
+    const auto by_time = search(tiny_model(), calibration, {}, options, {});
+    INFO((by_time ? "" : by_time.error().what));
+    REQUIRE(by_share);
+    REQUIRE(by_time);
+    // The limit of the file is a share: what the time lets the dearest sample execute.
+    runtime::HeadConfig config = by_time->config;
+    CHECK(config.limit.share <= limit);
+    CHECK(config.limit.share >= config.limit.achieved.at(832));
+    config.limit.share = limit;
+    CHECK(runtime::dump_config(config) == runtime::dump_config(by_share->config));
+    CHECK(config.kernel.dense_below == 320);
+    for (const auto* result : {&*by_share, &*by_time}) {
+      REQUIRE(result->predicted.size() == 1);
+      CHECK(result->predicted[0].length == 832);
+      CHECK(result->predicted[0].dense_ms == Approx(dense_prefill_ms(832)));
+      CHECK(result->predicted[0].ms ==
+            Approx(result->config.limit.achieved.at(832) * dense_prefill_ms(832)).epsilon(1e-5));
+    }
+  }
+}
+
+TEST_CASE("a budget in milliseconds holds at every length, and says what would be enough",
+          "[cpu]") {
+  const auto calibration = make_samples(kLengths, 14);
+  SearchOptions options = on_exact_device(options_with(std::nullopt));
+  for (HeadDimTimes& times : options.device->head_dims) {
+    times.call = 3;
+    for (PatternTime& time : times.patterns) time.tile = 1.5;
+  }
+  for (const auto mode : {AllocationMode::global, AllocationMode::per_head}) {
+    options.allocation = mode;
+    options.limit_ms = 0.75 * dense_prefill_ms(1024);
+    const auto result = search(tiny_model(), calibration, {}, options, {});
+    INFO((result ? "" : result.error().what));
+    REQUIRE(result);
+    REQUIRE(result->predicted.size() == 3);
+    for (const PredictedTime& at : result->predicted)
+      CHECK(at.ms <= *options.limit_ms * (1 + 1e-9));
+    if (mode == AllocationMode::global) CHECK(result->predicted[2].ms > 0.8 * *options.limit_ms);
+    for (const auto& layer : result->config.layers)
+      for (const auto& head : layer)
+        for (const auto& [length, share] : head.share) CHECK(share <= 1);
+  }
+  options.limit_ms = 0.1 * dense_prefill_ms(1024);
+  CHECK(!check_feasible(tiny_model().spec(), options, calibration));
+  options.allocation = AllocationMode::global;
+  const auto refused = search(tiny_model(), calibration, {}, options, {});
+  REQUIRE(!refused);
+  const std::string words = "smallest feasible budget is ";
+  const size_t at = refused.error().what.find(words);
+  INFO(refused.error().what);
+  REQUIRE(at != std::string::npos);
+  options.limit_ms = parse_time(refused.error().what.substr(at + words.size())).value();
+  REQUIRE(options.limit_ms);
+  CHECK(check_feasible(tiny_model().spec(), options, calibration));
+  CHECK(search(tiny_model(), calibration, {}, options, {}));
+}
+
+TEST_CASE("a time needs a profile that has the model's head dim", "[cpu]") {
+  const auto calibration = make_samples({700}, 9);
+  SearchOptions options = options_with(std::nullopt);
+  options.limit_ms = 100;
+  const auto without = search(tiny_model(), calibration, {}, options, {});
+  REQUIRE(!without);
+  CHECK(without.error().what.find("profile") != std::string::npos);
+  options = on_exact_device(options);
+  options.device->head_dims[0].head_dim += 1;
+  const Status refused = check_feasible(tiny_model().spec(), options, calibration);
+  CHECK(refused.code == Code::invalid_argument);
+  CHECK(refused.what.find("it has no head_dim") != std::string::npos);
+}
+
+TEST_CASE("dense_below is the device's or our own, and never above what was calibrated", "[cpu]") {
+  const auto below = [](int64_t length, SearchOptions options) {
+    const auto result = search(tiny_model(), make_samples({length}, 15), {}, options, {});
+    REQUIRE(result);
+    return result->config.kernel.dense_below;
+  };
+  CHECK(below(832, options_with(0.9)) == 640);
+  CHECK(below(448, options_with(0.9)) == 448);
+  CHECK(below(832, on_exact_device(options_with(0.9))) == 320);
+  CHECK(below(256, on_exact_device(options_with(0.95))) == 256);
+}
+
 TEST_CASE("per-head allocation keeps the limit in every head", "[cpu]") {
   const auto calibration = make_samples(kLengths, 7);
   SearchOptions options = options_with(0.6);

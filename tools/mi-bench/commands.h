@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <span>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,6 +42,9 @@ struct BenchOptions {
   std::string folder;
   std::string element = "bf16";
   double share = 0;
+  std::string output;
+  std::vector<int> head_dims = {64, 128};
+  std::optional<double> dense;  // GFLOP/s of a host engine's dense attention
 };
 void add_frontier(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_needles(CLI::App& app, BenchOptions& options, std::function<int()>& run);
@@ -51,6 +55,7 @@ void add_attention(CLI::App& app, BenchOptions& options, std::function<int()>& r
 void add_sparse(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_score(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_tensors(CLI::App& app, BenchOptions& options, std::function<int()>& run);
+void add_fit(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 
 // --model, --threads, --backend, --seed and --json of every subcommand.
 void add_common(CLI::App& command, BenchOptions& options);

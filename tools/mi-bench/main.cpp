@@ -20,6 +20,7 @@ int main(int argc, char** argv) try {
   mi::tools::add_sparse(app, options, run);
   mi::tools::add_score(app, options, run);
   mi::tools::add_tensors(app, options, run);
+  mi::tools::add_fit(app, options, run);
   return mi::tools::run_tool(app, mi::tools::kBench, argc, argv, [&] { return run(); });
 } catch (const std::exception& error) {  // from the parser's own set-up
   return mi::tools::give_up(mi::tools::kBench, error.what());

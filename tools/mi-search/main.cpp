@@ -13,7 +13,11 @@ int main(int argc, char** argv) try {
   SearchToolOptions options;
   app.add_option("--model", options.model, "Hugging Face directory or GGUF file")->required();
   app.add_option("--budget", options.budget,
-                 "Share of dense attention that may be executed: 15% or 0.15");
+                 "Share of dense attention that may be executed: 15% or 0.15; with --device also "
+                 "what the attention of one prefill, all layers, may take: 120ms or 0.12s");
+  app.add_option("--device", options.device,
+                 "Device profile (made by mi-bench fit): predicts times, and says below which "
+                 "length prompts run dense");
   app.add_option("-o,--output", options.output,
                  "Head-config to write (default: MODEL-BUDGET.yaml here)");
   auto* recipe = app.add_option("--recipe", options.recipe,

@@ -95,6 +95,7 @@ std::string describe(const SearchToolOptions& options, runtime::Element element)
   };
   const auto file = [](const std::string& path) { return fs::path(path).filename().string(); };
   add("--budget", options.budget, "");
+  add("--device", file(options.device), "");
   add("--recipe", file(options.recipe), "");
   for (const auto& text : options.texts) add("--text", file(text), "");
   add("--tokens", file(options.tokens), "");
@@ -121,12 +122,27 @@ Result<runtime::Element> choose_element(const std::string& precision,
 Result<search::SearchOptions> search_options(const SearchToolOptions& options) {
   search::SearchOptions result;
   if (!options.budget.empty()) {
-    MI_TRY(result.limit, search::parse_budget(options.budget));
+    MI_TRY(result.limit_ms, search::parse_time(options.budget));
+    if (!result.limit_ms) {
+      MI_TRY(result.limit, search::parse_budget(options.budget));
+    } else if (options.device.empty()) {
+      return fail(Code::invalid_argument,
+                  fmt::format("budget: \"{}\" needs a device profile: --device FILE, made by "
+                              "mi-bench fit",
+                              options.budget));
+    }
   }
   MI_TRY(const kernels::Backend* backend, kernels::choose_backend(options.backend));
   MI_TRY(result.compute.element, choose_element(options.precision, *backend));
   result.compute.backend =
       result.compute.element == runtime::Element::bf16 ? backend : &backend->f32();
+  if (!options.device.empty()) {
+    MI_TRY(result.device, search::load_profile(options.device));
+    if (result.device->backend != backend->name())
+      return fail(Code::invalid_argument,
+                  fmt::format("{}: measured on backend {}, this search is for {} (--backend)",
+                              options.device, result.device->backend, backend->name()));
+  }
   result.compute.threads = options.threads > 0 ? options.threads : omp_get_max_threads();
   result.objective = *search::objective_from_string(options.objective);
   if (options.allocate == "per-head") result.allocation = search::AllocationMode::per_head;
@@ -197,6 +213,16 @@ std::string timing_text(const search::SearchResult& result) {
       static_cast<double>(usage.ru_maxrss) * 1024 / 1e9);
 }
 
+std::string predicted_text(const search::SearchResult& result,
+                           const search::DeviceProfile& device) {
+  std::string times;
+  for (const search::PredictedTime& at : result.predicted)
+    times += fmt::format("{}{:.1f} ms at {} (dense {:.1f})", times.empty() ? "" : ", ", at.ms,
+                         at.length, at.dense_ms);
+  return fmt::format("predicted attention of one prefill, {} and {} threads: {}\n", device.backend,
+                     device.threads, times);
+}
+
 Status run(const SearchToolOptions& asked) {
   MI_TRY(search::SearchOptions options, search_options(asked));
   omp_set_num_threads(options.compute.threads);
@@ -221,6 +247,14 @@ Status run(const SearchToolOptions& asked) {
                                   }));
   }
   MI_CHECK(runtime::save_config(result.config, output));
+  if (options.device) {
+    const auto* times = search::find_times(*options.device, model->spec().head_dim);
+    if (times->dense_below > result.config.kernel.dense_below)
+      print_note(fmt::format(
+          "{}: note: on {} dense attention is as fast below {} tokens, but prompts from {}, the "
+          "shortest calibrated length, run sparse\n",
+          kSearch, asked.device, times->dense_below, result.config.kernel.dense_below));
+  }
   const Terminal out = terminal(STDOUT_FILENO);
   std::string text;
   if (asked.json) {
@@ -229,11 +263,14 @@ Status run(const SearchToolOptions& asked) {
                        {"score", result.score_seconds},
                        {"allocate", result.allocate_seconds},
                        {"verify", result.verify_seconds}};
+    for (const search::PredictedTime& at : result.predicted)
+      json["predicted_ms"][std::to_string(at.length)] = {{"sparse", at.ms}, {"dense", at.dense_ms}};
     json["output"] = output.string();
     text = json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   } else {
-    text = search::show_table(result.config, {out.width, out.colour}) + "\n" + timing_text(result) +
-           fmt::format("wrote {}\n", output.string());
+    text = search::show_table(result.config, {out.width, out.colour}) + "\n";
+    if (options.device) text += predicted_text(result, *options.device);
+    text += timing_text(result) + fmt::format("wrote {}\n", output.string());
   }
   return print_result(text);
 }

@@ -14,6 +14,7 @@ inline constexpr std::string_view kSearch = "mi-search";
 struct SearchToolOptions {
   std::string model;
   std::string budget;
+  std::string device;              // empty: no profile, no times
   std::string output;              // empty: the model's name with the budget, .yaml
   std::string recipe;              // empty: calib_data/default.yaml
   std::vector<std::string> texts;  // instead of a recipe
