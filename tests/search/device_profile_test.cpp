@@ -64,7 +64,7 @@ TEST_CASE("what is wrong with a device profile is said with its place") {
       {"    a_shape: {tile: 1,", "    a_shape: {tile: 1, tiles: 3,", "found unknown key 'tiles'"},
       {"    a_shape:", "    window:", "d.yaml:9:5: found unknown key 'window', expected one of a_"},
       {"    stripe:", "    a_shape:", "found key 'a_shape' again"},
-      {"    stripe: {tile: 1.5, keys: 0.00001, rows: 0}", "    stripe: 1.5",
+      {"    stripe: {tile: 1.5, keys: 1e-05, rows: 0}", "    stripe: 1.5",
        "found '1.5', expected a map"},
   }));
   std::string text = dump_profile(example());

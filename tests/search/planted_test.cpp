@@ -224,7 +224,7 @@ void check_planted(int64_t n, double limit) {
       std::copy_n(head.k[static_cast<size_t>(i)].data(), kDim, k.view()[h][i].data);
     }
 
-  const kernels::Backend& backend = **kernels::choose_backend();
+  const kernels::Backend& backend = (*kernels::choose_backend())->f32();
   runtime::HeadConfig config;
   config.model.layers = 1;
   config.model.heads = config.model.kv_heads = static_cast<int>(count);

@@ -39,7 +39,7 @@ std::vector<Sample> make_samples(std::initializer_list<int64_t> lengths, uint64_
 SearchOptions options_with(std::optional<double> limit, int threads = 1) {
   SearchOptions options;
   options.limit = limit;
-  options.compute.backend = *kernels::choose_backend();
+  options.compute.backend = &(*kernels::choose_backend())->f32();
   options.compute.threads = threads;
   options.compute.last = 16;
   options.description = "--budget test";
@@ -120,6 +120,7 @@ TEST_CASE("scores of a bf16 pass are those of the f32 pass but for its rounding"
   auto compute = options_with(1.0).compute;
   const auto wide = score_samples(tiny_model(), samples, space, compute, {});
   compute.element = runtime::Element::bf16;
+  compute.backend = *kernels::choose_backend();
   const auto narrow = score_samples(tiny_model(), samples, space, compute, {});
   REQUIRE(wide);
   REQUIRE(narrow);
