@@ -48,7 +48,7 @@ void head_chunk(const HeadLinear& head, int64_t chunk, TensorView<const float, 2
 
 }  // namespace
 
-// Made once; those of bf16 take 10 ms and are made by the pass that wants them.
+// Made once; those of bf16 by the pass that wants them, as not every CPU has them.
 struct Decoder::Primitives {
   explicit Primitives(const ModelSpec& spec)
       : layers(spec), head(spec.hidden, kHeadRows, Epilogue::none) {}

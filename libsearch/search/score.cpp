@@ -172,7 +172,7 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
     memory.mass.resize(data_->scored * kRowBlock);
     memory.error.resize(data_->scored * kRowBlock);
     memory.column_mass.resize(tokens);
-    memory.output.resize(static_cast<size_t>(kRowBlock * shape.head_dim));
+    memory.output.resize(static_cast<size_t>(kRowBlock) * static_cast<size_t>(shape.head_dim));
     memory.counts.resize(group * data_->level_counts);
     memory.filler.emplace(most_levels);
   }

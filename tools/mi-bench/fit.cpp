@@ -152,6 +152,13 @@ Result<HeadDimTimes> fit(int dim, std::span<const LengthRun, 2> runs,
     const Line estimate =
         fit_line({static_cast<double>(kHeads * runs[0].n), static_cast<double>(kHeads * runs[1].n)},
                  {kHeads * all[0], kHeads * all[1]}, {of[0]->estimate_ms, of[1]->estimate_ms});
+    times.patterns[i] = {0, rounded(estimate.a), rounded(estimate.b)};
+    // Antidiagonal sums select blocks as pooled ones do, at 15 % nearly all time is their
+    // estimate's.
+    if (of[0]->entry.estimate == runtime::BlockEstimate::antidiagonal) {
+      times.patterns[i].tile = times.patterns[i - 1].tile;
+      continue;
+    }
     // Attention is what the estimate leaves of a plan's time.
     double xy = 0;
     double xx = 0;
@@ -165,7 +172,7 @@ Result<HeadDimTimes> fit(int dim, std::span<const LengthRun, 2> runs,
                   fmt::format("fit: {} took no longer than its estimate alone; is the machine busy "
                               "with something else?",
                               kTimedPatterns[i]));
-    times.patterns[i] = {rounded(xy / xx), rounded(estimate.a), rounded(estimate.b)};
+    times.patterns[i].tile = rounded(xy / xx);
   }
   return times;
 }
