@@ -110,7 +110,7 @@ Result<Report> measure(const BenchOptions& options) {
   Report result{backend->name(), threads, 0, timings[0].all};
   for (const auto& head : stats)
     result.executed += static_cast<double>(head.tiles) /
-                       (static_cast<double>(blocks * (blocks + 1) / 2) * shape.heads);
+                       (static_cast<double>(blocks * (blocks + 1)) / 2 * shape.heads);
   return result;
 }
 
