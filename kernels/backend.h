@@ -90,9 +90,8 @@ class Backend {
   virtual void pack(const KeyValueRows& rows, int64_t tile, std::byte* packed) const;
   // Time of a tile of gathered keys over that of keys that lie together, in attend_packed.
   [[nodiscard]] virtual double gather_price() const { return 1; }
-  // attend() for every head of the group on one row block; returns the tiles of each head.
-  virtual int64_t attend_packed(const PackedGroup& group, int64_t block, const uint64_t* keys,
-                                void* scratch) const;
+  // attend() for every row block of the group.
+  virtual void attend_packed(const PackedGroup& group, void* scratch) const;
   // probabilities() of f32 queries over packed keys: rows.k is not read.
   virtual void packed_probabilities(const ProbabilityRows& rows, const std::byte* packed,
                                     int64_t n_kv, void* scratch) const;

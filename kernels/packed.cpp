@@ -32,33 +32,30 @@ void Backend::pack(const KeyValueRows& rows, int64_t tile, std::byte* packed) co
         k + rows.n_kv * rows.head_dim);
 }
 
-int64_t Backend::attend_packed(const PackedGroup& group, int64_t block, const uint64_t* keys,
-                               void* scratch) const {
+void Backend::attend_packed(const PackedGroup& group, void* scratch) const {
   const int dim = group.rows.head_dim;
   const AttentionHead shape = group.shape();
-  const int64_t first = shape.first_row(block);
-  const int rows = shape.rows(block);
   auto* q = static_cast<float*>(scratch);
   float* o = q + row_floats(dim);
   float* rest = o + row_floats(dim);
-  // The block alone is a head whose only rows are its last ones.
-  AttentionHead head = shape;
-  head.q = q;
-  head.k = reinterpret_cast<const float*>(group.packed);
-  head.v = head.k + group.rows.n_kv * dim;
-  head.q_stride = head.k_stride = head.v_stride = dim;
-  head.n_q = rows;
-  head.n_kv = shape.keys_end(block);
-  int64_t tiles = 0;
-  for (int h = 0; h < group.heads; ++h) {
-    widen(group.q[h] + first * group.q_stride, group.q_stride, rows, dim, q);
-    tiles = attend(head, 0, keys, o, dim, group.lse[h] == nullptr ? nullptr : group.lse[h] + first,
-                   rest);
+  for (HeadBlock& part : group.blocks) {
+    const int64_t first = shape.first_row(part.block);
+    const int rows = shape.rows(part.block);
+    // The block alone is a head whose only rows are its last ones.
+    AttentionHead head = shape;
+    head.q = q;
+    head.k = reinterpret_cast<const float*>(group.packed);
+    head.v = head.k + group.rows.n_kv * dim;
+    head.q_stride = head.k_stride = head.v_stride = dim;
+    head.n_q = rows;
+    head.n_kv = shape.keys_end(part.block);
+    widen(part.q + first * group.q_stride, group.q_stride, rows, dim, q);
+    part.tiles =
+        attend(head, 0, part.keys, o, dim, part.lse == nullptr ? nullptr : part.lse + first, rest);
     for (int r = 0; r < rows; ++r)
       for (int x = 0; x < dim; ++x)
-        group.o[h][(first + r) * group.o_stride + x] = to_bf16(o[r * dim + x]);
+        part.o[(first + r) * group.o_stride + x] = to_bf16(o[r * dim + x]);
   }
-  return tiles;
 }
 
 void Backend::packed_probabilities(const ProbabilityRows& rows, const std::byte* packed,

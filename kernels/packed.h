@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "kernels/attention.h"
 #include "kernels/bf16.h"
@@ -22,16 +23,23 @@ struct KeyValueRows {
   [[nodiscard]] int64_t tiles() const { return (n_kv + kKeyTile - 1) / kKeyTile; }
 };
 
-// Query heads that attend one row block with one selection; they share a KV head.
-inline constexpr int kMaxGroup = 8;
+// One row block of one query head.
+struct HeadBlock {
+  const bf16* q = nullptr;         // the head's [n_q, head_dim], rows q_stride apart
+  bf16* o = nullptr;               // the head's [n_q, head_dim], rows o_stride apart
+  float* lse = nullptr;            // the head's [n_q], may be null
+  int64_t block = 0;               // which rows
+  const uint64_t* keys = nullptr;  // bitmap of keys_end(block) bits, null for all
+  int64_t tiles = 0;               // out: executed, ceil(selected keys / 64)
+};
+
+// Row blocks over one KV head that run together, so that they find each other's keys in cache.
+inline constexpr int kMaxGroup = 16;
 
 struct PackedGroup {
   KeyValueRows rows;                  // single keys are gathered from here,
   const std::byte* packed = nullptr;  // runs come from Backend::pack of the same rows
-  int heads = 0;                      // 1 .. kMaxGroup
-  const bf16* q[kMaxGroup] = {};      // each [n_q, head_dim], rows q_stride apart
-  bf16* o[kMaxGroup] = {};            // each [n_q, head_dim], rows o_stride apart
-  float* lse[kMaxGroup] = {};         // each [n_q], may be null
+  std::span<HeadBlock> blocks;        // 1 .. kMaxGroup
   int64_t q_stride = 0;
   int64_t o_stride = 0;
   int64_t n_q = 0;

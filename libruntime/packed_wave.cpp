@@ -29,7 +29,7 @@ void PackedWave::pack(int64_t unit) const {
 
 kernels::AttentionHead PackedWave::head(int i) const {
   const int g = (first + i) / heads_per_kv - first_kv();
-  kernels::AttentionHead head = group(i, 1).shape();
+  kernels::AttentionHead head = group(i, {}).shape();
   head.packed = packed + static_cast<size_t>(g) * packed_bytes;
   if (wide_keys != nullptr) head.k = wide_keys + g * head.n_kv * head.head_dim;
   head.k_stride = head.q_stride = head.head_dim;
@@ -48,24 +48,25 @@ kernels::AttentionHead PackedWave::with_queries(int i, int64_t begin, int64_t en
   return result;
 }
 
-kernels::PackedGroup PackedWave::group(int i, int heads) const {
+kernels::HeadBlock PackedWave::block(int i, int64_t m, const uint64_t* keys) const {
+  const int64_t h = first + i;
+  return {.q = q.data + h * q.stride[0],
+          .o = o.data + h * o.stride[0],
+          .lse = lse.data == nullptr ? nullptr : lse.data + h * lse.stride[0],
+          .block = m,
+          .keys = keys};
+}
+
+kernels::PackedGroup PackedWave::group(int i, std::span<kernels::HeadBlock> blocks) const {
   const int g = (first + i) / heads_per_kv - first_kv();
-  kernels::PackedGroup result;
-  result.rows = key_values(g);
-  result.packed = packed + static_cast<size_t>(g) * packed_bytes;
-  result.heads = heads;
-  for (int n = 0; n < heads; ++n) {
-    const int64_t h = first + i + n;
-    result.q[n] = q.data + h * q.stride[0];
-    result.o[n] = o.data + h * o.stride[0];
-    result.lse[n] = lse.data == nullptr ? nullptr : lse.data + h * lse.stride[0];
-  }
-  result.q_stride = q.stride[1];
-  result.o_stride = o.stride[1];
-  result.n_q = q.extent[1];
-  result.scale = scale;
-  result.softcap = softcap;
-  return result;
+  return {.rows = key_values(g),
+          .packed = packed + static_cast<size_t>(g) * packed_bytes,
+          .blocks = blocks,
+          .q_stride = q.stride[1],
+          .o_stride = o.stride[1],
+          .n_q = q.extent[1],
+          .scale = scale,
+          .softcap = softcap};
 }
 
 }  // namespace mi::runtime

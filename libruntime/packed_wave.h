@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "kernels/backend.h"
 #include "kernels/tensor_view.h"
@@ -36,8 +37,10 @@ struct PackedWave {
   // The same head with its query rows [begin, end), also as f32 where there is room for them.
   [[nodiscard]] kernels::AttentionHead with_queries(int i, int64_t begin, int64_t end,
                                                     float* rows) const;
-  // Heads [i, i + heads) of the wave, all of one KV head.
-  [[nodiscard]] kernels::PackedGroup group(int i, int heads) const;
+  // Row block m of head i of the wave.
+  [[nodiscard]] kernels::HeadBlock block(int i, int64_t m, const uint64_t* keys) const;
+  // Such blocks, all of head i's KV head.
+  [[nodiscard]] kernels::PackedGroup group(int i, std::span<kernels::HeadBlock> blocks) const;
 
  private:
   // KV head g of the wave.

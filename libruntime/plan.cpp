@@ -344,6 +344,13 @@ void Plan::apply_caps(const Wave& wave, int64_t blocks, const Counts& counts_of,
   unspent.tiles = affordable - static_cast<double>(cost(low));
 }
 
+// Row blocks of a KV head that one thread attends at a time: as many as a backend runs as one
+// group, and few enough that every thread gets a dozen turns.
+int64_t Plan::row_blocks_together(int64_t blocks, int64_t heads_per_kv) const {
+  const int64_t share = blocks / (12 * int64_t{threads_});
+  return std::clamp<int64_t>(share, 1, std::max<int64_t>(1, kernels::kMaxGroup / heads_per_kv));
+}
+
 void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
   const auto count = static_cast<int64_t>(wave.heads.size());
   const CallShape call{shape_.n_q, shape_.n_kv, shape_.head_dim};
@@ -387,6 +394,19 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
     if (!shares) starts[static_cast<size_t>(++kv_heads)] = i;
   }
   starts[static_cast<size_t>(++kv_heads)] = static_cast<int>(count);
+
+  const int64_t together = row_blocks_together(blocks * kv_heads, count / kv_heads);
+  const int64_t turns = (blocks + together - 1) / together;
+  const auto attend = [&](int64_t i, int64_t m, void* scratch) {
+    const kernels::AttentionHead& head = wave.heads[static_cast<size_t>(i)];
+    const int64_t row = head.first_row(m);
+    float* lse = wave.lse.data == nullptr
+                     ? nullptr
+                     : wave.lse.data + i * wave.lse.stride[0] + row * wave.lse.stride[1];
+    tiles_of(i)[m] = backend_->attend(head, m, keys_of(i, m),
+                                      wave.o.data + i * wave.o.stride[0] + row * wave.o.stride[1],
+                                      wave.o.stride[1], lse, scratch);
+  };
 
 #pragma omp parallel num_threads(threads_)
   {
@@ -444,33 +464,32 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
     for (int64_t unit = 0; unit < count * groups; ++unit)
       if (again[static_cast<size_t>(unit / groups)]) estimate_group(unit);
 
-        // Longest rows first. One thread takes all query heads of a KV head on a row block: they
-        // select many keys in common, and dense ones of bf16 input run as one group.
+        // Longest rows first. One thread takes all query heads of a KV head on a few row blocks:
+        // they select many keys in common.
 #pragma omp for schedule(dynamic)
-    for (int64_t unit = 0; unit < kv_heads * blocks; ++unit) {
-      const int64_t m = blocks - 1 - unit / kv_heads;
+    for (int64_t unit = 0; unit < kv_heads * turns; ++unit) {
       const auto kv = static_cast<size_t>(unit % kv_heads);
-      for (int i = starts[kv]; i < starts[kv + 1];) {
-        const uint64_t* keys = keys_of(i, m);
-        int heads = 1;
-        if (wave.packed != nullptr) {
-          while (keys == nullptr && heads < kernels::kMaxGroup && i + heads < starts[kv + 1] &&
-                 keys_of(i + heads, m) == nullptr)
-            ++heads;
-          const int64_t tiles =
-              backend_->attend_packed(wave.packed->group(i, heads), m, keys, memory.kernel_scratch);
-          for (int n = 0; n < heads; ++n) tiles_of(i + n)[m] = tiles;
-        } else {
-          const kernels::AttentionHead& head = wave.heads[static_cast<size_t>(i)];
-          const int64_t row = head.first_row(m);
-          float* lse = wave.lse.data == nullptr
-                           ? nullptr
-                           : wave.lse.data + i * wave.lse.stride[0] + row * wave.lse.stride[1];
-          tiles_of(i)[m] = backend_->attend(
-              head, m, keys, wave.o.data + i * wave.o.stride[0] + row * wave.o.stride[1],
-              wave.o.stride[1], lse, memory.kernel_scratch);
+      const int64_t last = blocks - unit / kv_heads * together;
+      const int64_t heads = starts[kv + 1] - starts[kv];
+      const int64_t parts = heads * std::min(last, together);
+      const auto head_of = [&](int64_t part) { return starts[kv] + part % heads; };
+      const auto block_of = [&](int64_t part) { return last - 1 - part / heads; };
+      for (int64_t part = 0; part < parts && wave.packed == nullptr; ++part)
+        attend(head_of(part), block_of(part), memory.kernel_scratch);
+      for (int64_t part = 0; part < parts && wave.packed != nullptr; part += kernels::kMaxGroup) {
+        std::array<kernels::HeadBlock, kernels::kMaxGroup> group;
+        const auto size = static_cast<size_t>(std::min<int64_t>(parts - part, kernels::kMaxGroup));
+        for (size_t n = 0; n < size; ++n) {
+          const int64_t at = part + static_cast<int64_t>(n);
+          group[n] = wave.packed->block(static_cast<int>(head_of(at)), block_of(at),
+                                        keys_of(head_of(at), block_of(at)));
         }
-        i += heads;
+        backend_->attend_packed(wave.packed->group(starts[kv], std::span(group).first(size)),
+                                memory.kernel_scratch);
+        for (size_t n = 0; n < size; ++n) {
+          const int64_t at = part + static_cast<int64_t>(n);
+          tiles_of(head_of(at))[block_of(at)] = group[n].tiles;
+        }
       }
     }
   }

@@ -89,6 +89,7 @@ class Plan {
                    void* workspace, std::span<HeadStats> stats, Unspent& unspent) const;
   void size_workspace();
   [[nodiscard]] size_t wave_kv_heads() const;
+  [[nodiscard]] int64_t row_blocks_together(int64_t blocks, int64_t heads_per_kv) const;
   void run_wave(const Wave& wave, Unspent& unspent) const;
   template <class Counts, class Tiles>
   void apply_caps(const Wave& wave, int64_t blocks, const Counts& counts_of, const Tiles& tiles_of,

@@ -99,9 +99,8 @@ class AmxBackend final : public Bf16Backend {
   // 1.5 to 1.9 measured at 8192 and 32,768 tokens (mi-bench sparse, Sapphire Rapids): packing takes
   // a third of it, the rest is waiting for rows from L3.
   [[nodiscard]] double gather_price() const override { return 1.6; }
-  int64_t attend_packed(const PackedGroup& group, int64_t block, const uint64_t* keys,
-                        void* scratch) const override {
-    return attend_group(group, block, keys, scratch);
+  void attend_packed(const PackedGroup& group, void* scratch) const override {
+    attend_group(group, scratch);
   }
   void packed_probabilities(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
                             void* scratch) const override {

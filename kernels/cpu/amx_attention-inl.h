@@ -35,28 +35,32 @@ MI_INLINE __m512 exp2_coarse(__m512 x) {
   return _mm512_maskz_scalef_ps(0xffff, poly, x);
 }
 
-struct HeadState {
+struct RowState {
   bf16* q;     // [64, dim]
   float* o;    // [64, dim], columns in the order of V's tiles
   float* top;  // [64] reference maximum, base-2 units
   float* sum;  // [64, 16] lanes of the sum of P
   static constexpr int64_t floats(int dim) { return kRowBlock * (dim / 2 + dim + 1 + 16); }
-  HeadState() = default;
-  HeadState(Carver& carve, int dim)
+  RowState() = default;
+  RowState(Carver& carve, int dim)
       : q(reinterpret_cast<bf16*>(carve.floats(kRowBlock * dim / 2))),
         o(carve.floats(kRowBlock * dim)),
         top(carve.floats(kRowBlock)),
         sum(carve.floats(kRowBlock * 16)) {}
-};
-
-inline void copy_query(const bf16* q, int64_t stride, int rows, int dim, bf16* out) {
-  const int wide = padded(dim);
-  for (int r = 0; r < kRowBlock; ++r)
-    for (int x = 0; x < wide; x += kPanel) {
-      const __mmask32 mask = r < rows ? panel_mask(x, dim) : 0;
-      _mm512_store_si512(out + r * wide + x, _mm512_maskz_loadu_epi16(mask, q + r * stride + x));
+  void start(const bf16* query, int64_t stride, int rows, int dim) const {
+    const int wide = padded(dim);
+    for (int r = 0; r < kRowBlock; ++r) {
+      for (int x = 0; x < wide; x += kPanel) {
+        const __mmask32 mask = r < rows ? panel_mask(x, dim) : 0;
+        _mm512_store_si512(q + r * wide + x,
+                           _mm512_maskz_loadu_epi16(mask, query + r * stride + x));
+      }
+      for (int x = 0; x < wide; ++x) o[r * wide + x] = 0;
+      for (int x = 0; x < 16; ++x) sum[r * 16 + x] = 0;
+      top[r] = kNoTop;
     }
-}
+  }
+};
 
 // Hides from row r what lies past its last key, first_limit + r.
 inline void mask_unit(const Unit& unit, int64_t first_limit, float* s, int64_t stride) {
@@ -124,65 +128,84 @@ inline void finish_scores(float* s, int64_t rows_of_64, float scale, float softc
 struct Step {
   int count = 0;
   Unit units[kStepUnits];
-  int32_t at[kStepUnits * kUnitKeys];     // of gathered units
-  const bf16* k[kStepUnits * kUnitKeys];  // where each key's row lies, a unit's rows in order
-  const bf16* v[kStepUnits * kUnitKeys];
+  int32_t at[kStepUnits * kUnitKeys];  // of gathered units
 };
 
-// Fetches the next step's keys into L2 beside this step's arithmetic. Selected keys lie anywhere,
-// and a core waits for 16 lines at a time: as one batch that takes as long as the arithmetic.
+// Fetches the rows that the next step gathers into L2 beside this step's arithmetic: selected keys
+// lie anywhere, and a core waits for 16 lines at a time, so as one batch that takes as long as the
+// arithmetic. Runs are left to the hardware, which is faster at them.
 struct Prefetcher {
-  const Step* step = nullptr;
-  int64_t row_bytes = 0;
-  int next = 0;  // row of K or V
-  int64_t at = 0;
+  const KeyValueRows& rows;
+  int64_t lines;  // per row
+  int keys_beside;
+  int count = 0;
+  int next = 0;
+  int32_t at[kStepUnits * kUnitKeys];
 
-  MI_INLINE void lines(int count) {
-    if (step == nullptr) return;
-    for (; count > 0 && next < 2 * step->count * kUnitKeys; --count) {
-      const bf16* row = next % 2 == 0 ? step->k[next / 2] : step->v[next / 2];
-      __builtin_prefetch(reinterpret_cast<const char*>(row) + at, 0, 2);
-      at += 64;
-      if (at < row_bytes) continue;
-      at = 0;
-      ++next;
+  // next: null if nothing follows.
+  Prefetcher(const KeyValueRows& of, const Step* step)
+      : rows(of),
+        lines((2 * of.head_dim + 63) / 64),
+        keys_beside(lines < 4 ? static_cast<int>(4 / lines) : 1) {
+    for (int i = 0; step != nullptr && i < step->count; ++i) {
+      const Unit& unit = step->units[i];
+      if (unit.at == nullptr) continue;
+      for (int half = 0; half < kUnitKeys; half += 16)
+        _mm512_storeu_si512(at + count + half, _mm512_loadu_si512(unit.at + half));
+      count += unit.count;
+    }
+  }
+
+  MI_INLINE void keys(int wanted) {
+    const int end = next + wanted < count ? next + wanted : count;
+    for (; next < end; ++next) {
+      const auto* k = reinterpret_cast<const char*>(rows.k + at[next] * rows.k_stride);
+      const auto* v = reinterpret_cast<const char*>(rows.v + at[next] * rows.v_stride);
+      for (int64_t line = 0; line < lines; ++line) {
+        __builtin_prefetch(k + line * 64, 0, 2);
+        __builtin_prefetch(v + line * 64, 0, 2);
+      }
     }
   }
 };
 
 // Packs gathered keys: before their scores, and their values before the sums, while they fit L1.
 struct GatheredUnits {
+  const KeyValueRows& rows;
   bf16* memory;  // kStepUnits units of K, then of V
-  int dim;
   MI_INLINE void pack_k(Step& step, int slot) const {
     Unit& unit = step.units[slot];
     if (unit.at == nullptr) return;
-    bf16* out = memory + slot * unit_elements(dim);
-    pack_unit_keys(step.k + slot * kUnitKeys, dim, out);
+    const bf16* k[kUnitKeys];
+    for (int t = 0; t < kUnitKeys; ++t) k[t] = rows.k + unit.at[t] * rows.k_stride;
+    bf16* out = memory + slot * unit_elements(rows.head_dim);
+    pack_unit_keys(k, rows.head_dim, out);
     unit.k = out;
   }
   MI_INLINE void pack_v(Step& step, int slot) const {
     Unit& unit = step.units[slot];
     if (unit.at == nullptr) return;
-    bf16* out = memory + (kStepUnits + slot) * unit_elements(dim);
-    pack_unit_values(step.v + slot * kUnitKeys, dim, out);
+    const bf16* v[kUnitKeys];
+    for (int t = 0; t < kUnitKeys; ++t) v[t] = rows.v + unit.at[t] * rows.v_stride;
+    bf16* out = memory + (kStepUnits + slot) * unit_elements(rows.head_dim);
+    pack_unit_values(v, rows.head_dim, out);
     unit.v = out;
   }
 };
 
-// One head over one step of keys; the first head of a group readies them. s [64, 256] and
+// One row block over one step of keys; first_limit: last key that row 0 sees. s [64, 256] and
 // p [64, 256] are scratch.
-inline void attend_step(const PackedGroup& group, const HeadState& state, Step& step, bool first,
+inline void attend_step(const PackedGroup& group, const RowState& state, Step& step,
                         const GatheredUnits& gathered, Prefetcher& ahead, int64_t first_limit,
                         float* s, bf16* p) {
   const int dim = padded(group.rows.head_dim);
   const Unit* units = step.units;
   const int count = step.count;
   const int width = count * kUnitKeys;
-  // 2 * count * dim lines: half beside 4 * count * dim / 32 products, half beside 64 rows.
-  const auto beside = [&] { ahead.lines(8); };
+  // Half of the keys beside 4 * count * dim / 32 products, half beside 64 rows.
+  const auto beside = [&] { ahead.keys(ahead.keys_beside); };
   for (int i = 0; i < count; ++i) {
-    if (first) gathered.pack_k(step, i);
+    gathered.pack_k(step, i);
     memory_fence();
     for (int half = 0; half < kRowBlock; half += 32)
       score_tile(state.q + half * dim, dim, units[i].k, s + half * width + i * kUnitKeys, width,
@@ -195,7 +218,7 @@ inline void attend_step(const PackedGroup& group, const HeadState& state, Step& 
       mask_unit(units[i], first_limit, s + i * kUnitKeys, width);
   const float factor = score_factor(group.scale, group.softcap);
   for (int r = 0; r < kRowBlock; ++r) {
-    ahead.lines(count * dim / 64);
+    ahead.keys((count + 3) / 4);
     float shrink = 1;
     if (!softmax_row(s + r * width, width, factor, state.top + r, state.sum + r * 16, p + r * width,
                      &shrink))
@@ -203,8 +226,7 @@ inline void attend_step(const PackedGroup& group, const HeadState& state, Step& 
     for (int x = 0; x < dim; x += 16)
       Isa::store(state.o + r * dim + x, Isa::load(state.o + r * dim + x) * Isa::set1(shrink));
   }
-  if (first)
-    for (int i = 0; i < count; ++i) gathered.pack_v(step, i);
+  for (int i = 0; i < count; ++i) gathered.pack_v(step, i);
   memory_fence();
   for (int panel = 0; panel < dim / kPanel; ++panel)
     for (int half = 0; half < kRowBlock; half += 32)
@@ -214,7 +236,7 @@ inline void attend_step(const PackedGroup& group, const HeadState& state, Step& 
 }
 
 // o = O / sum in bf16, columns back in order; lse in natural units.
-inline void write_output(const HeadState& state, int rows, int dim, bf16* o, int64_t o_stride,
+inline void write_output(const RowState& state, int rows, int dim, bf16* o, int64_t o_stride,
                          float* lse) {
   const int wide = padded(dim);
   const __m512i low = _mm512_set_epi32(23, 22, 21, 20, 7, 6, 5, 4, 19, 18, 17, 16, 3, 2, 1, 0);
@@ -236,26 +258,29 @@ inline void write_output(const HeadState& state, int rows, int dim, bf16* o, int
   }
 }
 
-// Walks a selection in steps.
-struct UnitCursor {
-  const KeyValueRows& rows;
-  PackedRows packed;
-  int64_t unit_size;
-  const uint64_t* words;  // null: every key
-  int64_t end;
+// Walks a row block's selection in steps of up to 256 keys. Two steps are kept: the one that runs
+// and the one being filled.
+struct KeyWalk {
+  const bf16* k = nullptr;  // packed
+  const bf16* v = nullptr;
+  int64_t unit_size = 0;
+  const uint64_t* words = nullptr;  // null: every key
+  int64_t end = 0;
   int64_t position = 0;
+  int filling = 0;
+  bool full = false;  // the step to be filled next holds one that has run
   int waiting = 0;
+  Step steps[2];
   // Keys to be gathered; a position is written 16 at a time.
   int32_t pending[2 * kUnitKeys + 16] = {};
 
-  void gather(Step& step) {
+  void gather() {
+    Step& step = steps[filling];
     const int count = waiting < kUnitKeys ? waiting : kUnitKeys;
     int32_t* at = step.at + step.count * kUnitKeys;
     for (int t = 0; t < kUnitKeys; ++t) {
       at[t] = t < count ? pending[t] : 0;
       pending[t] = pending[t + kUnitKeys];
-      step.k[step.count * kUnitKeys + t] = rows.k + at[t] * rows.k_stride;
-      step.v[step.count * kUnitKeys + t] = rows.v + at[t] * rows.v_stride;
     }
     waiting -= count;
     step.units[step.count++] = {nullptr, nullptr, 0, count, at};
@@ -272,10 +297,14 @@ struct UnitCursor {
     }
   }
 
-  // Up to kStepUnits units, those to be gathered still empty; none at the end.
-  void next(Step& step) {
-    step.count = 0;
-    while (step.count < kStepUnits && position < end) {
+  // The next step whose keys are all known before key `until`, its gathered units still unpacked;
+  // null if it takes more keys. Valid until the call after the next.
+  Step* next(int64_t until) {
+    Step& step = steps[filling];
+    if (full) step.count = 0;
+    full = false;
+    const int64_t stop = until < end ? until : end;
+    while (step.count < kStepUnits && position < stop) {
       const int64_t left = end - position;
       const uint32_t all = left >= kUnitKeys ? ~uint32_t{0} : (uint32_t{1} << left) - 1;
       const uint32_t bits =
@@ -283,19 +312,18 @@ struct UnitCursor {
                            : static_cast<uint32_t>(words[position / 64] >> (position % 64)) & all;
       if (bits == all) {
         const int64_t at = position / kUnitKeys * unit_size;
-        for (int t = 0; t < kUnitKeys; ++t) {
-          step.k[step.count * kUnitKeys + t] = packed.k + at + t * (unit_size / kUnitKeys);
-          step.v[step.count * kUnitKeys + t] = packed.v + at + t * (unit_size / kUnitKeys);
-        }
-        step.units[step.count++] = {packed.k + at, packed.v + at, static_cast<int32_t>(position), 0,
-                                    nullptr};
-      } else {
+        step.units[step.count++] = {k + at, v + at, static_cast<int32_t>(position), 0, nullptr};
+      } else if (bits != 0) {
         append(bits);
-        if (waiting >= kUnitKeys) gather(step);
+        if (waiting >= kUnitKeys) gather();
       }
       position += kUnitKeys;
     }
-    if (step.count < kStepUnits && waiting > 0) gather(step);
+    if (position >= end && step.count < kStepUnits && waiting > 0) gather();
+    if (step.count < kStepUnits && (position < end || step.count == 0)) return nullptr;
+    filling ^= 1;
+    full = true;
+    return &step;
   }
 };
 
@@ -309,46 +337,80 @@ inline int64_t selected_tiles(const uint64_t* keys, int64_t end) {
 
 inline int64_t attend_scratch_floats(int dim) {
   const int wide = padded(dim);
-  return kMaxGroup * HeadState::floats(wide) + kStepUnits * unit_elements(dim) +
+  return kMaxGroup * RowState::floats(wide) + kStepUnits * unit_elements(dim) +
          kRowBlock * kStepUnits * kUnitKeys * 3 / 2;
 }
 
-inline int64_t attend_group(const PackedGroup& group, int64_t block, const uint64_t* keys,
-                            void* scratch) {
+// The blocks of a group take turns on every kTurnKeys keys of the sequence: rows and packed runs
+// that several of them select come from L3 once and from L2 after that.
+inline constexpr int64_t kTurnKeys = 256;
+
+struct Turns {
+  KeyWalk* walks;
+  int count;
+  int64_t end;  // of the longest walk
+  int64_t until = kTurnKeys;
+  int at = 0;  // whose turn it is
+
+  // The next step and whose it is; null at the end.
+  Step* next(int* whose) {
+    for (;;) {
+      if (Step* step = walks[at].next(until); step != nullptr) {
+        *whose = at;
+        return step;
+      }
+      if (++at < count) continue;
+      if (until >= end) return at = count - 1, nullptr;
+      at = 0;
+      until += kTurnKeys;
+    }
+  }
+};
+
+inline void attend_group(const PackedGroup& group, void* scratch) {
   static constexpr TileConfig kConfig;
   const AttentionHead shape = group.shape();
-  const int rows = shape.rows(block);
   const int dim = group.rows.head_dim;
   const int wide = padded(dim);
-  const int64_t first = shape.first_row(block);
-  const int64_t first_limit = first + shape.offset();  // last key that row 0 sees
+  const int count = static_cast<int>(group.blocks.size());
+  const PackedRows packed(group.packed, dim, group.rows.n_kv);
   Carver carve{static_cast<char*>(scratch)};
-  HeadState states[kMaxGroup];
-  for (int h = 0; h < group.heads; ++h) {
-    states[h] = HeadState(carve, wide);
-    copy_query(group.q[h] + first * group.q_stride, group.q_stride, rows, dim, states[h].q);
-    for (int64_t i = 0; i < kRowBlock * static_cast<int64_t>(wide); ++i) states[h].o[i] = 0;
-    for (int r = 0; r < kRowBlock; ++r) states[h].top[r] = kNoTop;
-    for (int i = 0; i < kRowBlock * 16; ++i) states[h].sum[i] = 0;
+  RowState states[kMaxGroup];
+  KeyWalk walks[kMaxGroup];
+  Turns turns{walks, count, 0};
+  for (int i = 0; i < count; ++i) {
+    HeadBlock& part = group.blocks[static_cast<size_t>(i)];
+    const int64_t end = shape.keys_end(part.block);
+    states[i] = RowState(carve, wide);
+    states[i].start(part.q + shape.first_row(part.block) * group.q_stride, group.q_stride,
+                    shape.rows(part.block), dim);
+    walks[i].k = packed.k;
+    walks[i].v = packed.v;
+    walks[i].unit_size = unit_elements(dim);
+    walks[i].words = part.keys;
+    walks[i].end = end;
+    turns.end = turns.end < end ? end : turns.end;
+    part.tiles = selected_tiles(part.keys, end);
   }
   float* s = carve.floats(kRowBlock * kStepUnits * kUnitKeys);
   auto* p = reinterpret_cast<bf16*>(carve.floats(kRowBlock * kStepUnits * kUnitKeys / 2));
-  auto* gathered = reinterpret_cast<bf16*>(carve.floats(kStepUnits * unit_elements(dim)));
-  UnitCursor cursor{group.rows, PackedRows(group.packed, dim, group.rows.n_kv), unit_elements(dim),
-                    keys, shape.keys_end(block)};
-  Step steps[2];
+  const GatheredUnits gathered{
+      group.rows, reinterpret_cast<bf16*>(carve.floats(kStepUnits * unit_elements(dim)))};
   _tile_loadconfig(&kConfig);
-  cursor.next(steps[0]);
-  for (int now = 0; steps[now].count > 0; now ^= 1) {
-    cursor.next(steps[now ^ 1]);
-    Prefetcher ahead{&steps[now ^ 1], 2 * static_cast<int64_t>(wide)};
-    // The heads take turns on a step's keys: they come from L3 once and from L2 after that.
-    for (int h = 0; h < group.heads; ++h)
-      attend_step(group, states[h], steps[now], h == 0, {gathered, dim}, ahead, first_limit, s, p);
+  int whose = 0;
+  for (Step* step = turns.next(&whose); step != nullptr;) {
+    const int now = whose;
+    Step* following = turns.next(&whose);
+    Prefetcher ahead(group.rows, following);
+    const int64_t first = shape.first_row(group.blocks[static_cast<size_t>(now)].block);
+    attend_step(group, states[now], *step, gathered, ahead, first + shape.offset(), s, p);
+    step = following;
   }
   _tile_release();
-  for (int h = 0; h < group.heads; ++h)
-    write_output(states[h], rows, dim, group.o[h] + first * group.o_stride, group.o_stride,
-                 group.lse[h] == nullptr ? nullptr : group.lse[h] + first);
-  return selected_tiles(keys, shape.keys_end(block));
+  for (int i = 0; i < count; ++i) {
+    const HeadBlock& part = group.blocks[static_cast<size_t>(i)];
+    const int64_t first = shape.first_row(part.block);
+    write_output(states[i], shape.rows(part.block), dim, part.o + first * group.o_stride,
+                 group.o_stride, part.lse == nullptr ? nullptr : part.lse + first);
+  }
 }

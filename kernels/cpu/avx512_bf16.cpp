@@ -57,9 +57,8 @@ class Avx512Bf16Backend final : public Bf16Backend {
   void pack(const KeyValueRows& rows, int64_t tile, std::byte* packed) const override {
     pack_pairs(rows, tile, packed);
   }
-  int64_t attend_packed(const PackedGroup& group, int64_t block, const uint64_t* keys,
-                        void* scratch) const override {
-    return attend_pairs(group, block, keys, scratch);
+  void attend_packed(const PackedGroup& group, void* scratch) const override {
+    attend_pairs(group, scratch);
   }
   void packed_probabilities(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
                             void* scratch) const override {

@@ -130,25 +130,22 @@ inline void write_output(const BlockState& state, int rows, int dim, bf16* o, in
   }
 }
 
-inline int64_t attend_pairs(const PackedGroup& group, int64_t block, const uint64_t* keys,
-                            void* scratch) {
+inline void attend_pairs(const PackedGroup& group, void* scratch) {
   const AttentionHead shape = group.shape();
-  const int rows = shape.rows(block);
   const int dim = shape.head_dim;
-  const int64_t first = shape.first_row(block);
-  int64_t tiles = 0;
-  for (int h = 0; h < group.heads; ++h) {
+  for (HeadBlock& part : group.blocks) {
+    const int rows = shape.rows(part.block);
+    const int64_t first = shape.first_row(part.block);
     Carver carve{static_cast<char*>(scratch)};
     auto* q = reinterpret_cast<bf16*>(carve.floats(query_elements(dim) / 2));
     auto* paired = reinterpret_cast<bf16*>(carve.floats(int64_t{dim} / 2 * kKeyTile));
     const BlockState state(carve, dim);
-    pack_query(group.q[h] + first * group.q_stride, group.q_stride, rows, dim, q);
+    pack_query(part.q + first * group.q_stride, group.q_stride, rows, dim, q);
     const PairedRows input{group.rows, {group.packed, dim, shape.n_kv}, q, paired};
-    tiles = attend_keys(input, shape, block, keys, state);
-    write_output(state, rows, dim, group.o[h] + first * group.o_stride, group.o_stride);
-    if (group.lse[h] != nullptr) state.write_lse(rows, group.lse[h] + first);
+    part.tiles = attend_keys(input, shape, part.block, part.keys, state);
+    write_output(state, rows, dim, part.o + first * group.o_stride, group.o_stride);
+    if (part.lse != nullptr) state.write_lse(rows, part.lse + first);
   }
-  return tiles;
 }
 
 // Estimates: f32 queries keep all their bits, and keys become f32 tile by tile, so the f32 text

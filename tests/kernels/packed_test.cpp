@@ -41,35 +41,48 @@ struct Problem {
   Shape shape;
   std::vector<bf16> q, k, v, o;
   std::vector<float> lse, wide_q, wide_k, wide_v;
-  PackedGroup group;
+  PackedGroup group;             // without blocks
+  std::vector<HeadBlock> heads;  // without a row block
 
   Problem(const Shape& of, uint64_t seed) : shape(of) {
     const int64_t d = shape.head_dim;
-    const int64_t heads = shape.heads;
-    const auto size = static_cast<size_t>(shape.n_q * heads * d);
+    const auto size = static_cast<size_t>(shape.n_q * shape.heads * d);
     q = random_bf16(size, seed, shape.sigma);
     k = random_bf16(static_cast<size_t>(shape.n_kv * (d + 8)), seed + 1, shape.sigma);
     v = random_bf16(static_cast<size_t>(shape.n_kv * (d + 3)), seed + 2, 1);
     o.resize(size);
-    lse.resize(static_cast<size_t>(shape.n_q * heads));
+    lse.resize(static_cast<size_t>(shape.n_q * shape.heads));
     group.rows = {k.data(), v.data(), d + 8, d + 3, shape.n_kv, shape.head_dim};
-    group.heads = shape.heads;
-    group.q_stride = group.o_stride = shape.tokens_first ? heads * d : d;
+    group.q_stride = group.o_stride = shape.tokens_first ? shape.heads * d : d;
     group.n_q = shape.n_q;
     group.scale = shape.scale == 0 ? 1 / std::sqrt(static_cast<float>(d)) : shape.scale;
     group.softcap = shape.softcap;
     for (int h = 0; h < shape.heads; ++h) {
       const int64_t at = shape.tokens_first ? h * d : h * shape.n_q * d;
-      group.q[h] = q.data() + at;
-      group.o[h] = o.data() + at;
-      group.lse[h] = lse.data() + h * shape.n_q;
+      heads.push_back({q.data() + at, o.data() + at, lse.data() + h * shape.n_q});
     }
     for (const auto& [from, to] : {std::pair{&q, &wide_q}, {&k, &wide_k}, {&v, &wide_v}})
       for (bf16 x : *from) to->push_back(to_float(x));
   }
-  [[nodiscard]] AttentionHead wide(int h) const {
+  [[nodiscard]] HeadBlock part(size_t h, int64_t block, const uint64_t* keys) const {
+    HeadBlock result = heads[h];
+    result.block = block;
+    result.keys = keys;
+    return result;
+  }
+  void attend(const Backend& backend, std::span<HeadBlock> blocks) const {
+    AlignedBuffer<std::byte> scratch(backend.packed_scratch_bytes(shape.head_dim, shape.n_kv));
+    AlignedBuffer<std::byte> packed(backend.packed_bytes(shape.head_dim, shape.n_kv));
+    for (int64_t tile = 0; tile < group.rows.tiles(); ++tile)
+      backend.pack(group.rows, tile, packed.data());
+    PackedGroup call = group;
+    call.packed = packed.data();
+    call.blocks = blocks;
+    backend.attend_packed(call, scratch.data());
+  }
+  [[nodiscard]] AttentionHead wide(size_t h) const {
     AttentionHead head = group.shape();
-    head.q = wide_q.data() + (group.q[h] - q.data());
+    head.q = wide_q.data() + (heads[h].q - q.data());
     head.k = wide_k.data();
     head.v = wide_v.data();
     head.q_stride = group.q_stride;
@@ -182,35 +195,32 @@ struct Worst {
   double o = 0, lse = 0;
 };
 
-Worst check_block(const Backend& backend, const Problem& problem, PackedGroup group, int64_t block,
+// All heads on one row block.
+Worst check_block(const Backend& backend, const Problem& problem, int64_t block,
                   const uint64_t* keys) {
-  AlignedBuffer<std::byte> scratch(
-      backend.packed_scratch_bytes(problem.shape.head_dim, problem.shape.n_kv));
-  AlignedBuffer<std::byte> packed(backend.packed_bytes(problem.shape.head_dim, problem.shape.n_kv));
-  for (int64_t tile = 0; tile < group.rows.tiles(); ++tile)
-    backend.pack(group.rows, tile, packed.data());
-  group.packed = packed.data();
-  const int64_t tiles = backend.attend_packed(group, block, keys, scratch.data());
+  std::vector<HeadBlock> parts;
+  for (size_t h = 0; h < problem.heads.size(); ++h) parts.push_back(problem.part(h, block, keys));
+  problem.attend(backend, parts);
   Worst worst;
-  for (int h = 0; h < group.heads; ++h) {
+  for (size_t h = 0; h < parts.size(); ++h) {
     const AttentionHead head = problem.wide(h);
     const Ideal ideal = ideal_of(head, block, keys);
     const int64_t first = head.first_row(block);
     const int rows = head.rows(block);
     std::vector<float> o(static_cast<size_t>(rows * head.head_dim)), lse(static_cast<size_t>(rows));
-    CHECK(tiles == reference_backend().attend(head, block, keys, o.data(), head.head_dim,
-                                              lse.data(), nullptr));
+    CHECK(parts[h].tiles == reference_backend().attend(head, block, keys, o.data(), head.head_dim,
+                                                       lse.data(), nullptr));
     // |v| < 6; scores err by ulps of f32, and so does lse.
     const double allowed = 2 * ideal.error + 6 * lse_tolerance(ideal) * (ideal.error > 0 ? 1 : 0);
     for (int r = 0; r < rows; ++r) {
       for (int x = 0; x < head.head_dim; ++x) {
         const double got =
-            static_cast<double>(to_float(group.o[h][(first + r) * group.o_stride + x]));
+            static_cast<double>(to_float(parts[h].o[(first + r) * problem.group.o_stride + x]));
         const double error = std::abs(got - ideal.o[static_cast<size_t>(r * head.head_dim + x)]);
         const double share = error == 0 ? 0 : error / std::max(allowed, 1e-300);
         worst.o = std::isfinite(share) ? std::max(worst.o, share) : HUGE_VAL;
       }
-      const auto got = static_cast<double>(group.lse[h][first + r]);
+      const auto got = static_cast<double>(parts[h].lse[first + r]);
       const double want = ideal.lse[static_cast<size_t>(r)];
       if (std::isinf(want) || !std::isfinite(got)) {
         if (got != want) worst.lse = HUGE_VAL;
@@ -284,8 +294,7 @@ TEST_CASE("bf16 attention is as good as bf16 allows, for any shape and selection
         const int64_t keys = problem.group.shape().keys_end(m);
         for (int n = 0; n < (slow ? 2 : 4); ++n, ++cases) {
           const auto words = random_selection(keys, pick);
-          const Worst got =
-              check_block(backend, problem, problem.group, m, n == 0 ? nullptr : words.data());
+          const Worst got = check_block(backend, problem, m, n == 0 ? nullptr : words.data());
           INFO(describe(shape, m, seed) << " selection " << n);
           CHECK(got.o <= 1);
           CHECK(got.lse <= 1);
@@ -299,27 +308,30 @@ TEST_CASE("bf16 attention is as good as bf16 allows, for any shape and selection
   });
 }
 
-TEST_CASE("bf16: heads of a group, alone or together, and any strides, agree to the bit", "[cpu]") {
+TEST_CASE("bf16: blocks of a group, alone or together, and any strides, agree to the bit",
+          "[cpu]") {
   for_each_backend([](const Backend& backend) {
+    std::mt19937_64 engine(3);
     for (const bool tokens_first : {false, true}) {
-      const Problem together({100, 340, 64, 4, 0, 1, tokens_first}, 5);
-      const Problem alone({100, 340, 64, 4, 0, 1, tokens_first}, 5);
-      std::mt19937_64 engine(3);
-      const auto words = random_selection(340, engine);
-      for (const uint64_t* keys : {static_cast<const uint64_t*>(nullptr), words.data()}) {
-        (void)check_block(backend, together, together.group, 1, keys);
-        for (int h = 0; h < 4; ++h) {
-          PackedGroup one = alone.group;
-          one.heads = 1;
-          one.q[0] = one.q[h];
-          one.o[0] = one.o[h];
-          one.lse[0] = one.lse[h];
-          AlignedBuffer<std::byte> scratch(backend.packed_scratch_bytes(64, 340));
-          AlignedBuffer<std::byte> packed(backend.packed_bytes(64, 340));
-          for (int64_t tile = 0; tile < one.rows.tiles(); ++tile)
-            backend.pack(one.rows, tile, packed.data());
-          one.packed = packed.data();
-          backend.attend_packed(one, 1, keys, scratch.data());
+      for (const int64_t n_kv : {190, 340, 1900}) {
+        const Problem together({190, n_kv, 64, 4, 0, 1, tokens_first}, 5);
+        const Problem alone({190, n_kv, 64, 4, 0, 1, tokens_first}, 5);
+        // 12 blocks: dense ones, and sparse ones that share their selection or do not.
+        std::vector<std::vector<uint64_t>> selections;
+        std::vector<HeadBlock> parts;
+        for (size_t h = 0; h < 4; ++h)
+          for (int64_t m = 0; m < 3; ++m) {
+            selections.push_back(random_selection(together.group.shape().keys_end(m), engine));
+            const auto& words =
+                selections[h % 2 == 0 ? static_cast<size_t>(m) : selections.size() - 1];
+            parts.push_back(together.part(h, m, engine() % 4 == 0 ? nullptr : words.data()));
+          }
+        together.attend(backend, parts);
+        for (const HeadBlock& part : parts) {
+          const auto h = static_cast<size_t>(&part - parts.data()) / 3;
+          HeadBlock one = alone.part(h, part.block, part.keys);
+          alone.attend(backend, std::span(&one, 1));
+          CHECK(one.tiles == part.tiles);
         }
         bool same = together.lse == alone.lse;
         for (size_t i = 0; i < together.o.size(); ++i)
@@ -334,12 +346,12 @@ TEST_CASE("bf16: a full bitmap is dense attention to the bit", "[cpu]") {
   for_each_backend([](const Backend& backend) {
     const Problem problem({200, 333, 64}, 8);
     for (int64_t m = 0; m < 4; ++m) {
-      (void)check_block(backend, problem, problem.group, m, nullptr);
+      (void)check_block(backend, problem, m, nullptr);
       const auto dense = problem.o;
       const int64_t keys = problem.group.shape().keys_end(m);
       std::vector<uint64_t> words(static_cast<size_t>(bitmap_words(keys)), ~uint64_t{0});
       if (keys % 64 != 0) words.back() = (uint64_t{1} << (keys % 64)) - 1;
-      (void)check_block(backend, problem, problem.group, m, words.data());
+      (void)check_block(backend, problem, m, words.data());
       bool same = true;
       for (size_t i = 0; i < dense.size(); ++i) same = same && dense[i].bits == problem.o[i].bits;
       CHECK(same);

@@ -59,39 +59,50 @@ class GivenSelection {
   int64_t run(const std::vector<uint64_t>& selection) {
     const int64_t blocks = layer_.n_kv / kernels::kRowBlock;
     const int64_t words = kernels::bitmap_words(layer_.n_kv);
+    const int64_t turns = (blocks + kTogether - 1) / kTogether;
     int64_t tiles = 0;
 #pragma omp parallel num_threads(threads_) reduction(+ : tiles)
     {
 #pragma omp for schedule(static)
       for (int64_t unit = 0; unit < kKvHeads * blocks; ++unit)
-        backend_.pack(group(unit / blocks * (kHeads / kKvHeads)).rows, unit % blocks,
+        backend_.pack(group(unit / blocks, {}).rows, unit % blocks,
                       packed_.data() + static_cast<size_t>(unit / blocks) * packed_bytes_);
 #pragma omp for schedule(dynamic)
-      for (int64_t unit = 0; unit < kHeads * blocks; ++unit) {
-        const int64_t block = blocks - 1 - unit / kHeads;
-        const int64_t h = unit % kHeads;
-        tiles += backend_.attend_packed(
-            group(h), block, selection.data() + (h * blocks + block) * words,
+      for (int64_t unit = 0; unit < kKvHeads * turns; ++unit) {
+        const int64_t last = blocks - unit / kKvHeads * kTogether;
+        const int64_t kv = unit % kKvHeads;
+        std::array<kernels::HeadBlock, kernels::kMaxGroup> parts;
+        size_t held = 0;
+        for (int64_t m = std::max<int64_t>(0, last - kTogether); m < last; ++m)
+          for (int64_t h = kv * kGroup; h < (kv + 1) * kGroup; ++h)
+            parts[held++] = part(h, m, selection.data() + (h * blocks + m) * words);
+        backend_.attend_packed(
+            group(kv, std::span(parts).first(held)),
             scratch_.data() + static_cast<size_t>(omp_get_thread_num()) * scratch_bytes_);
+        for (size_t n = 0; n < held; ++n) tiles += parts[n].tiles;
       }
     }
     return tiles;
   }
 
  private:
-  [[nodiscard]] kernels::PackedGroup group(int64_t h) {
-    const int64_t g = h / (kHeads / kKvHeads);
+  // As a plan groups them.
+  static constexpr int64_t kGroup = kHeads / kKvHeads;
+  static constexpr int64_t kTogether = kernels::kMaxGroup / kGroup;
+
+  [[nodiscard]] kernels::HeadBlock part(int64_t h, int64_t block, const uint64_t* keys) {
+    return {
+        .q = layer_.q.view()[h].data, .o = layer_.o.view()[h].data, .block = block, .keys = keys};
+  }
+  [[nodiscard]] kernels::PackedGroup group(int64_t g, std::span<kernels::HeadBlock> blocks) {
     const int dim = layer_.head_dim;
-    kernels::PackedGroup result;
-    result.rows = {layer_.k.view()[g].data, layer_.v.view()[g].data, dim, dim, layer_.n_kv, dim};
-    result.packed = packed_.data() + static_cast<size_t>(g) * packed_bytes_;
-    result.heads = 1;
-    result.q[0] = layer_.q.view()[h].data;
-    result.o[0] = layer_.o.view()[h].data;
-    result.q_stride = result.o_stride = dim;
-    result.n_q = layer_.n_q;
-    result.scale = 1 / std::sqrt(static_cast<float>(dim));
-    return result;
+    return {.rows = {layer_.k.view()[g].data, layer_.v.view()[g].data, dim, dim, layer_.n_kv, dim},
+            .packed = packed_.data() + static_cast<size_t>(g) * packed_bytes_,
+            .blocks = blocks,
+            .q_stride = dim,
+            .o_stride = dim,
+            .n_q = layer_.n_q,
+            .scale = 1 / std::sqrt(static_cast<float>(dim))};
   }
 
   LayerTensors& layer_;
