@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <limits>
 #include <utility>
 
@@ -12,6 +13,19 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNoKey = std::numeric_limits<float>::quiet_NaN();  // a cutoff that none reaches
+
+constexpr int64_t kChunk = 64;
+// Whether a whole chunk of keys shares a level: most do, of blocks, of windows and far away.
+bool is_level(const uint8_t* level) {
+  const uint64_t same = level[0] * uint64_t{0x0101010101010101};
+  uint64_t other = 0;
+  for (int64_t at = 0; at < kChunk; at += 8) {
+    uint64_t word = 0;
+    std::memcpy(&word, level + at, 8);
+    other |= word ^ same;
+  }
+  return other == 0;
+}
 
 }  // namespace
 
@@ -43,9 +57,35 @@ void LevelTable::assign(const float* e, int64_t keys, uint8_t* level) const {
 void count_levels(const uint8_t* level, int64_t keys, std::span<int32_t> counts) {
   // Neighbours often share a level: four tables, so that no count waits for the one before.
   std::array<std::array<int32_t, 256>, 4> tables{};
-  for (int64_t j = 0; j < keys; ++j) ++tables[static_cast<size_t>(j % 4)][level[j]];
+  for (int64_t begin = 0; begin < keys; begin += kChunk) {
+    const int64_t end = std::min(keys, begin + kChunk);
+    if (end - begin == kChunk && is_level(level + begin)) {
+      tables[0][level[begin]] += kChunk;
+      continue;
+    }
+    for (int64_t j = begin; j < end; ++j) ++tables[static_cast<size_t>(j % 4)][level[j]];
+  }
   for (size_t l = 0; l < counts.size(); ++l)
     counts[l] = tables[0][l] + tables[1][l] + tables[2][l] + tables[3][l];
+}
+
+void sum_levels(const uint8_t* level, const float* mass, int64_t keys, std::span<double> sums) {
+  std::array<std::array<double, 256>, 4> tables;
+  for (auto& table : tables) std::fill_n(table.begin(), sums.size(), 0);
+  for (int64_t begin = 0; begin < keys; begin += kChunk) {
+    const int64_t end = std::min(keys, begin + kChunk);
+    if (end - begin == kChunk && is_level(level + begin)) {
+      std::array<float, 4> parts{};
+      for (int64_t j = begin; j < end; j += 4)
+        for (size_t i = 0; i < 4; ++i) parts[i] += mass[j + static_cast<int64_t>(i)];
+      tables[0][level[begin]] += static_cast<double>(parts[0] + parts[1] + parts[2] + parts[3]);
+      continue;
+    }
+    for (int64_t j = begin; j < end; ++j)
+      tables[static_cast<size_t>(j % 4)][level[j]] += static_cast<double>(mass[j]);
+  }
+  for (size_t l = 0; l < sums.size(); ++l)
+    sums[l] = tables[0][l] + tables[1][l] + tables[2][l] + tables[3][l];
 }
 
 TileFiller::TileFiller(int most_levels) : levels_(static_cast<size_t>(most_levels) + 1) {}

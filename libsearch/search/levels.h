@@ -33,6 +33,9 @@ class LevelTable {
 // counts [levels + 1]: the keys of each level.
 void count_levels(const uint8_t* level, int64_t keys, std::span<int32_t> counts);
 
+// sums [levels + 1] <- the mass of each level's keys.
+void sum_levels(const uint8_t* level, const float* mass, int64_t keys, std::span<double> sums);
+
 // Moves keys to the candidate whose last tile they fill (runtime::fill_tile).
 class TileFiller {
  public:

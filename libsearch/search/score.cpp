@@ -39,6 +39,16 @@ kernels::AttentionHead head_view(const LayerAttention& layer, int head, int grou
           .softcap = layer.softcap};
 }
 
+kernels::KeyValueRows rows_view(const LayerAttention& layer, int kv_head) {
+  if (layer.k_bf16.data == nullptr) return {};
+  return {.k = layer.k_bf16[kv_head].data,
+          .v = layer.v_bf16[kv_head].data,
+          .k_stride = layer.k_bf16.stride[1],
+          .v_stride = layer.v_bf16.stride[1],
+          .n_kv = layer.k_bf16.extent[1],
+          .head_dim = static_cast<int>(layer.k_bf16.extent[2])};
+}
+
 // W_O^h as a Gram matrix: ||x W||^2 = x gram x^T for W = wo[:, head] transposed.
 std::vector<float> gram_of(const LayerAttention& layer, int head, int head_dim) {
   using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -104,10 +114,10 @@ struct LayerScorer::ThreadMemory {
   AlignedBuffer<float> mass;     // [candidates - 1, 64]
   AlignedBuffer<float> error;
   AlignedBuffer<float> column_mass;  // [tokens]
-  AlignedBuffer<float> output;       // [64, head_dim] dense output when the layer comes without
   std::vector<kernels::LevelFamily> families;
   std::vector<int32_t> counts;  // [64, level_counts] keys per level of each family
   std::optional<TileFiller> filler;
+  std::vector<double> level_mass;
   std::vector<double> level_uniform;
 };
 
@@ -169,10 +179,9 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
     memory.kernel_scratch.resize(std::max(backend.scratch_bytes(shape.head_dim, shape.tokens),
                                           backend.scratch_bytes(wide, kRowBlock)));
     memory.level.resize(space.families.size() * group * tokens);
-    memory.mass.resize(data_->scored * kRowBlock);
+    if (shape.extras) memory.mass.resize(data_->scored * kRowBlock);
     memory.error.resize(data_->scored * kRowBlock);
     memory.column_mass.resize(tokens);
-    memory.output.resize(static_cast<size_t>(kRowBlock) * static_cast<size_t>(shape.head_dim));
     memory.counts.resize(group * data_->level_counts);
     memory.filler.emplace(most_levels);
   }
@@ -292,30 +301,22 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
     memory.families.clear();
     size_t at = 0;
     for (size_t f = 0; f < families; ++f) {
-      memory.families.push_back({level_row(f, m), data_->tables[f].levels(),
-                                 memory.mass.data() + at * kRowBlock,
-                                 memory.error.data() + at * kRowBlock});
+      memory.families.push_back(
+          {level_row(f, m), data_->tables[f].levels(),
+           shape_.extras ? memory.mass.data() + at * kRowBlock : nullptr,
+           memory.error.data() + at * kRowBlock});
       at += space_.families[f].values.size();
     }
-    kernels::ScoreBlock block;
-    block.head = head;
-    block.block = m;
-    block.lse = layer.lse.data + head_idx * layer.lse.stride[0] + first;
-    block.column_mass = memory.column_mass.data();
-    block.families = memory.families;
-    if (sampled) {
-      if (layer.o.data != nullptr) {
-        block.output = layer.o.data + head_idx * layer.o.stride[0] + first * layer.o.stride[1];
-        block.output_stride = layer.o.stride[1];
-      } else {
-        block.output = memory.output.data();
-        block.output_stride = shape_.head_dim;
-        backend_.attend(head, m, nullptr, memory.output.data(), shape_.head_dim, nullptr,
-                        memory.kernel_scratch.data());
-      }
-      block.gram = gram;
-    }
-    backend_.score(block, memory.kernel_scratch.data());
+    float norm[kRowBlock];
+    backend_.score({.head = head,
+                    .rows = rows_view(layer, head_idx / (shape_.heads / shape_.kv_heads)),
+                    .block = m,
+                    .lse = layer.lse.data + head_idx * layer.lse.stride[0] + first,
+                    .column_mass = memory.column_mass.data(),
+                    .families = memory.families,
+                    .gram = sampled ? gram : nullptr,
+                    .norm = norm},
+                   memory.kernel_scratch.data());
 
     // The sampled blocks stand for `stride` each; the last one, if extra, for itself.
     double weight[kRowBlock] = {};
@@ -325,19 +326,9 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
         weight[r] = block_weight *
                     (layer.residual.data != nullptr
                          ? data_->inverse_norm[static_cast<size_t>(first + r)]
-                         : 1 / std::max(1e-30, squared_norm(block.output + r * block.output_stride,
-                                                            shape_.head_dim)));
+                         : 1 / std::max(1e-30, static_cast<double>(norm[r])));
       }
       sums.error_rows += block_weight * rows;
-    }
-    // Uniform attention gives each key 1/(i + 1) from every row i that sees it: all rows for keys
-    // before the block, fewer and fewer for the block's own.
-    double uniform_mass[kRowBlock] =
-        {};  // of the block's own keys; that of the first is everyone's
-    double rows_below = 0;
-    for (int r = rows - 1; r >= 0; --r) {
-      rows_below += 1 / static_cast<double>(first + r + 1);
-      uniform_mass[r] = rows_below;
     }
     at = 0;
     counts_at = 0;
@@ -345,32 +336,17 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
       const int levels = data_->tables[f].levels();
       const auto counts = counts_row(m).subspan(counts_at, static_cast<size_t>(levels) + 1);
       counts_at += counts.size();
-      const uint8_t* level = level_row(f, m);
-      memory.level_uniform.assign(counts.size(), 0);
-      for (size_t l = 0; l < counts.size(); ++l)
-        memory.level_uniform[l] = static_cast<double>(counts[l]) * uniform_mass[0];
-      for (int64_t j = first; j < keys; ++j)
-        memory.level_uniform[level[j]] += uniform_mass[j - first] - uniform_mass[0];
-      double recall[kRowBlock] = {};
+      memory.level_mass.resize(counts.size());
+      sum_levels(level_row(f, m), memory.column_mass.data(), keys, memory.level_mass);
       int64_t selected = 0;
-      double uniform = 0;
+      double kept = 0;
       for (int l = 0; l < levels; ++l, ++at) {
         selected += counts[static_cast<size_t>(l)];
-        uniform += memory.level_uniform[static_cast<size_t>(l)];
-        const float* mass = memory.mass.data() + at * kRowBlock;
-        double sum = 0;
-        double square = 0;
-        for (int r = 0; r < rows; ++r) {
-          recall[r] += static_cast<double>(mass[r]);
-          const double lost = std::max(0.0, 1 - recall[r]);
-          sum += 1 - lost;
-          square += lost * lost;
-        }
-        sums.recall[at] += sum;
-        sums.square[at] += square;
+        kept += memory.level_mass[static_cast<size_t>(l)];
+        const double recall = std::min(kept, static_cast<double>(rows));
+        sums.recall[at] += recall;
         sums.tiles[at] += static_cast<double>(runtime::tiles_for(selected));
-        sums.uniform[at] += uniform;
-        const auto mean = static_cast<float>(sum / rows);
+        const auto mean = static_cast<float>(recall / rows);
         sums.block_recall[static_cast<size_t>(m) * data_->scored + at] = mean;
         if (last) sums.last[at] = mean;
         if (!sampled) continue;
@@ -379,12 +355,50 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
           sums.error[at] += weight[r] * std::max(0.0, static_cast<double>(error[r]));
       }
     }
-    for (int64_t j = 0; j < keys; ++j) {
-      const float mass = memory.column_mass[static_cast<size_t>(j)];
-      auto& bin = sums.oracle[kFloatBins - 1 - float_bin(mass)];
-      bin.first += static_cast<double>(mass);
-      ++bin.second;
+    if (shape_.extras) add_extras(head, m, memory, counts_row(m), sums);
+  }
+}
+
+void LayerScorer::add_extras(const kernels::AttentionHead& head, int64_t m, ThreadMemory& memory,
+                             std::span<const int32_t> all_counts, HeadSums& sums) const {
+  const int rows = head.rows(m);
+  const int64_t first = head.first_row(m);
+  const int64_t keys = head.keys_end(m);
+  // Uniform attention gives each key 1/(i + 1) from every row i that sees it: all rows for keys
+  // before the block, fewer and fewer for the block's own.
+  double uniform_mass[kRowBlock] = {};  // of the block's own keys; that of the first is everyone's
+  double rows_below = 0;
+  for (int r = rows - 1; r >= 0; --r) {
+    rows_below += 1 / static_cast<double>(first + r + 1);
+    uniform_mass[r] = rows_below;
+  }
+  size_t at = 0;
+  size_t counts_at = 0;
+  for (const kernels::LevelFamily& family : memory.families) {
+    const auto counts = all_counts.subspan(counts_at, static_cast<size_t>(family.levels) + 1);
+    counts_at += counts.size();
+    memory.level_uniform.assign(counts.size(), 0);
+    for (size_t l = 0; l < counts.size(); ++l)
+      memory.level_uniform[l] = static_cast<double>(counts[l]) * uniform_mass[0];
+    for (int64_t j = first; j < keys; ++j)
+      memory.level_uniform[family.level[j]] += uniform_mass[j - first] - uniform_mass[0];
+    double recall[kRowBlock] = {};
+    double uniform = 0;
+    for (int l = 0; l < family.levels; ++l, ++at) {
+      uniform += memory.level_uniform[static_cast<size_t>(l)];
+      sums.uniform[at] += uniform;
+      for (int r = 0; r < rows; ++r) {
+        recall[r] += static_cast<double>(family.mass[l * kRowBlock + r]);
+        const double lost = std::max(0.0, 1 - recall[r]);
+        sums.square[at] += lost * lost;
+      }
     }
+  }
+  for (int64_t j = 0; j < keys; ++j) {
+    const float mass = memory.column_mass[static_cast<size_t>(j)];
+    auto& bin = sums.oracle[kFloatBins - 1 - float_bin(mass)];
+    bin.first += static_cast<double>(mass);
+    ++bin.second;
   }
 }
 
@@ -408,6 +422,7 @@ void LayerScorer::finish(const HeadSums& sums, std::vector<CandidateScore>& scor
     score.tiles = sums.tiles[c];
     score.share = runtime::cost_share(call, static_cast<int64_t>(sums.tiles[c]),
                                       data_->estimators[id.family]->flops(call));
+    if (!shape_.extras) continue;
     // The oracle spends the same number of keys on the largest true column masses.
     double budget = sums.tiles[c] * kernels::kKeyTile;
     double mass = 0;
