@@ -215,6 +215,15 @@ struct TileProducts {
 
   void add_values(const int32_t* order, int count, float* out, float* sums) const {
     const int steps = (count + 31) / 32;
+    // Keys of a level lie anywhere in more than L2 holds.
+    const auto fetch = [&](int at) {
+      if (at >= count) return;
+      const auto line = [](const bf16* row, int64_t x) { __builtin_prefetch(row + x, 0, 2); };
+      for (int64_t x = 0; x < kKeyRow; x += 32) line(all_p + order[at] * kKeyRow, x);
+      for (int64_t x = 0; x < dim; x += 32)
+        line(block.rows.v + order[at] * block.rows.v_stride, x);
+    };
+    for (int i = 0; i < 16; ++i) fetch(i);
     __m512 mass[4];
     for (int i = 0; i < 4; ++i) mass[i] = _mm512_loadu_ps(sums + 16 * i);
     for (int pair = 0; pair < 16 * steps; ++pair) {
@@ -226,6 +235,8 @@ struct TileProducts {
         for (int x = 0; x < wide; x += 16) _mm512_storeu_si512(row + 2 * x, _mm512_setzero_si512());
         continue;
       }
+      fetch(2 * pair + 16);
+      fetch(2 * pair + 17);
       const bool alone = 2 * pair + 1 == count;
       const int64_t a = order[2 * pair];
       const int64_t b = alone ? a : order[2 * pair + 1];

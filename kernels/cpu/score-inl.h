@@ -60,6 +60,8 @@ inline void add_column_mass(float* column_mass, int count, const float* p) {
 }
 
 struct ErrorScratch {
+  float* total;       // [width(dim), 64] sum of p v over all keys
+  float* total_mass;  // [64] sum of p over all keys
   float* output;      // [width(dim), 64] dense output as lanes
   float* partial;     // [width(dim), 64] sum of p v over the levels so far
   float* difference;  // [width(dim), 64]
@@ -150,7 +152,8 @@ MI_INLINE Vec inverse_of(Vec mass) {
   return mass > Isa::set1(0.0f) ? Isa::set1(1.0f) / mass : Isa::set1(0.0f);
 }
 
-// s.output and norm [64] <- the dense output, of the same p as the sparse ones, and ||o||^2.
+// s.total, s.output and norm [64] <- the dense output, of the same p as the sparse ones, and
+// ||o||^2.
 template <class Products>
 void dense_output(const ScoreBlock& block, const Products& products, const ErrorScratch& s) {
   const int dim = block.head.head_dim;
@@ -159,58 +162,101 @@ void dense_output(const ScoreBlock& block, const Products& products, const Error
   clear_sums<Products>(dim, s);
   add_keys(products, end, s);
   for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
-    const Vec inverse = inverse_of(Isa::load(s.mass + r));
+    const Vec mass = Isa::load(s.mass + r);
+    Isa::store(s.total_mass + r, mass);
     Vec norm = Isa::set1(0.0f);
-    for (int64_t k = 0; k < Products::width(dim); ++k) {
-      const Vec o = Isa::load(s.partial + k * kRowBlock + r) * inverse;
-      Isa::store(s.output + k * kRowBlock + r, o);
+    for (int64_t i = r; i < int64_t{Products::width(dim)} * kRowBlock; i += kRowBlock) {
+      const Vec sum = Isa::load(s.partial + i);
+      const Vec o = sum * inverse_of(mass);
+      Isa::store(s.total + i, sum);
+      Isa::store(s.output + i, o);
       norm = Isa::fma(o, o, norm);
     }
     Isa::store(block.norm + r, norm);
   }
 }
 
-// error[level][r] = (o - o~)^T gram (o - o~) for o~ the output over keys of levels <= level.
+// s.order <- keys by level; start [levels + 2] where each level's begin, the last that of none.
+inline void order_keys(const LevelFamily& family, int64_t end, int32_t* order, int64_t* start) {
+  int64_t next[257] = {};
+  for (int64_t j = 0; j < end; ++j) ++next[family.level[j] + 1];
+  for (int level = 0; level <= family.levels; ++level) next[level + 1] += next[level];
+  for (int level = 0; level <= family.levels + 1; ++level) start[level] = next[level];
+  for (int64_t j = 0; j < end; ++j) order[next[family.level[j]]++] = static_cast<int32_t>(j);
+}
+
+// error [64] = (o - o~)^T gram (o - o~) for o~ the output over the keys in s.partial, or over all
+// other keys.
+template <bool kOthers, class Products>
+void level_error(const ScoreBlock& block, const Products& products, const ErrorScratch& s,
+                 float* error) {
+  const int64_t size = int64_t{Products::width(block.head.head_dim)} * kRowBlock;
+  for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
+    const Vec own = Isa::load(s.mass + r);
+    const Vec inverse = inverse_of(kOthers ? Isa::load(s.total_mass + r) - own : own);
+    for (int64_t i = r; i < size; i += kRowBlock) {
+      const Vec partial = Isa::load(s.partial + i);
+      const Vec sum = kOthers ? Isa::load(s.total + i) - partial : partial;
+      Isa::store(s.difference + i, Isa::load(s.output + i) - sum * inverse);
+    }
+  }
+  products.project(s.difference, s.projected);
+  for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
+    Vec total = Isa::set1(0.0f);
+    for (int64_t i = r; i < size; i += kRowBlock)
+      total = Isa::fma(Isa::load(s.difference + i), Isa::load(s.projected + i), total);
+    Isa::store(error + r, total);
+  }
+}
+
+// Whether the keys not in s.partial hold so much of each row's mass that a difference of sums is as
+// good as their own sum.
+inline bool others_weigh(const ErrorScratch& s, int rows) {
+  for (int r = 0; r < rows; ++r)
+    if (!(s.total_mass[r] - s.mass[r] >= s.total_mass[r] / 16)) return false;
+  return true;
+}
+
+// error[level][r] for o~ the output over keys of levels <= level. From both ends towards the level
+// with the most keys, whose values need then not be added.
 template <class Products>
 void family_error(const ScoreBlock& block, const LevelFamily& family, const Products& products,
                   const ErrorScratch& s) {
-  const int dim = block.head.head_dim;
-  const int64_t end = block.head.keys_end(block.block);
-  int64_t start[256] = {};
-  for (int64_t j = 0; j < end; ++j)
-    if (family.level[j] < family.levels) ++start[family.level[j] + 1];
-  for (int level = 0; level < family.levels; ++level) start[level + 1] += start[level];
-  int64_t next[256];
-  for (int level = 0; level < family.levels; ++level) next[level] = start[level];
-  for (int64_t j = 0; j < end; ++j)
-    if (family.level[j] < family.levels) s.order[next[family.level[j]]++] = static_cast<int32_t>(j);
-
-  clear_sums<Products>(dim, s);
+  const AttentionHead& head = block.head;
+  int64_t start[257];
+  order_keys(family, head.keys_end(block.block), s.order, start);
+  const auto keys_of = [&](int level) { return start[level + 1] - start[level]; };
+  int most = 0;
+  for (int level = 1; level <= family.levels; ++level)
+    if (keys_of(level) > keys_of(most)) most = level;
   ErrorScratch own = s;
-  for (int level = 0; level < family.levels; ++level) {
-    float* error = family.error + level * kRowBlock;
-    const int64_t count = start[level + 1] - start[level];
-    if (count == 0 && level > 0) {
-      for (int r = 0; r < kRowBlock; ++r) error[r] = error[r - kRowBlock];
-      continue;
-    }
+  const auto add_level = [&](int level) {
     own.order = s.order + start[level];
-    add_keys(products, count, own);
-    for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
-      const Vec inverse = inverse_of(Isa::load(s.mass + r));
-      for (int64_t k = 0; k < Products::width(dim); ++k) {
-        const int64_t i = k * kRowBlock + r;
-        Isa::store(s.difference + i, Isa::load(s.output + i) - Isa::load(s.partial + i) * inverse);
-      }
+    add_keys(products, keys_of(level), own);
+  };
+  const auto copy = [&](int from, int to) {
+    for (int r = 0; r < kRowBlock; ++r)
+      family.error[to * kRowBlock + r] = family.error[from * kRowBlock + r];
+  };
+
+  int end = family.levels;  // levels from here on are done
+  clear_sums<Products>(head.head_dim, s);
+  for (; end > most; --end) {
+    add_level(end);
+    if (!others_weigh(s, head.rows(block.block))) break;
+    if (end < family.levels && keys_of(end) == 0) {
+      copy(end, end - 1);
+    } else {
+      level_error<true>(block, products, s, family.error + (end - 1) * kRowBlock);
     }
-    products.project(s.difference, s.projected);
-    for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
-      Vec total = Isa::set1(0.0f);
-      for (int64_t k = 0; k < Products::width(dim); ++k) {
-        const int64_t i = k * kRowBlock + r;
-        total = Isa::fma(Isa::load(s.difference + i), Isa::load(s.projected + i), total);
-      }
-      Isa::store(error + r, total);
+  }
+  clear_sums<Products>(head.head_dim, s);
+  for (int level = 0; level < end; ++level) {
+    add_level(level);
+    if (level > 0 && keys_of(level) == 0) {
+      copy(level - 1, level);
+    } else {
+      level_error<false>(block, products, s, family.error + level * kRowBlock);
     }
   }
 }
@@ -218,8 +264,8 @@ void family_error(const ScoreBlock& block, const LevelFamily& family, const Prod
 template <class Products>
 int64_t score_scratch_floats(int dim, int64_t n_kv) {
   const int64_t lanes = static_cast<int64_t>(Products::width(dim)) * kRowBlock;
-  // Keys in order, four lane buffers, two rows; 64 bytes of rounding for each piece.
-  return n_kv + 4 * lanes + 2 * kRowBlock + 16 * 16 + Products::scratch_floats(dim, n_kv);
+  // Keys in order, five lane buffers, three rows; 64 bytes of rounding for each piece.
+  return n_kv + 5 * lanes + 3 * kRowBlock + 16 * 16 + Products::scratch_floats(dim, n_kv);
 }
 
 template <class Products>
@@ -246,7 +292,9 @@ void score_block(const ScoreBlock& block, void* scratch) {
   }
   if (block.gram == nullptr) return;
   const int64_t lanes = int64_t{Products::width(head.head_dim)} * kRowBlock;
-  const ErrorScratch s{.output = carve.floats(lanes),
+  const ErrorScratch s{.total = carve.floats(lanes),
+                       .total_mass = carve.floats(kRowBlock),
+                       .output = carve.floats(lanes),
                        .partial = carve.floats(lanes),
                        .difference = carve.floats(lanes),
                        .projected = carve.floats(lanes),

@@ -107,7 +107,9 @@ struct LayerScorer::HeadSums {
 
 struct LayerScorer::ThreadMemory {
   AlignedBuffer<float> estimates;  // [sources, 64, tokens]
-  AlignedBuffer<float> estimate;   // [tokens] of one family and row block
+  AlignedBuffer<float> estimate;   // [tokens] of one binning and row block
+  std::vector<uint16_t> bins;      // [tokens] its bins
+  std::vector<int32_t> bin_counts;
   AlignedBuffer<float> scratch;    // of estimators
   AlignedBuffer<char> kernel_scratch;
   AlignedBuffer<uint8_t> level;  // [families, 64, tokens]
@@ -116,16 +118,24 @@ struct LayerScorer::ThreadMemory {
   AlignedBuffer<float> column_mass;  // [tokens]
   std::vector<kernels::LevelFamily> families;
   std::vector<int32_t> counts;  // [64, level_counts] keys per level of each family
-  std::optional<TileFiller> filler;
+  Leveller leveller;
   std::vector<double> level_mass;
   std::vector<double> level_uniform;
+};
+
+// Estimates in bins, of families that differ in forced keys only.
+struct Binning {
+  std::vector<size_t> sources;  // the estimate is the largest of theirs
+  std::vector<float> thresholds;
+  LevelTable table;
+  std::vector<size_t> families;
 };
 
 struct LayerScorer::Data {
   std::vector<std::unique_ptr<const runtime::Estimator>> estimators;  // [families]
   std::vector<std::unique_ptr<const runtime::Estimator>> sources;     // all that differ
-  std::vector<std::vector<size_t>> sources_of;                        // [families]
-  std::vector<LevelTable> tables;
+  std::vector<Binning> binnings;
+  std::vector<size_t> counts_at;    // [families] offset in a row block's counts
   std::vector<size_t> evidence_at;  // offset of each source in a head's evidence
   size_t evidence_floats = 0;
   AlignedBuffer<float> evidence;  // [heads, evidence_floats]
@@ -143,12 +153,12 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
   const runtime::CallShape call{shape.tokens, shape.tokens, shape.head_dim};
   size_t scratch = 0;
   int wide = shape.head_dim;
-  int most_levels = 0;
+  size_t most_bins = 0;
   for (const Family& family : space.families) {
     runtime::EstimatorParams params = family.params;
     params.last = shape.last;
     data_->estimators.push_back(runtime::make_estimator(params));
-    auto& own = data_->sources_of.emplace_back();
+    std::vector<size_t> own;
     for (const runtime::EstimatorParams& source : runtime::sources_of(params)) {
       size_t s = 0;
       while (s < data_->sources.size() && !(data_->sources[s]->params() == source)) ++s;
@@ -162,9 +172,18 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
     }
     std::vector<float> thresholds;
     for (size_t c = 0; c < family.values.size(); ++c) thresholds.push_back(family.lambda(c));
-    data_->tables.emplace_back(std::move(thresholds));
+    auto binning = std::find_if(
+        data_->binnings.begin(), data_->binnings.end(),
+        [&](const Binning& b) { return b.sources == own && b.thresholds == thresholds; });
+    if (binning == data_->binnings.end()) {
+      LevelTable table(thresholds);
+      most_bins = std::max(most_bins, table.bins());
+      binning = data_->binnings.insert(
+          binning, Binning{std::move(own), std::move(thresholds), std::move(table), {}});
+    }
+    binning->families.push_back(data_->counts_at.size());
+    data_->counts_at.push_back(data_->level_counts);
     data_->level_counts += family.values.size() + 1;
-    most_levels = std::max(most_levels, data_->tables.back().levels());
   }
   data_->scored = space.candidates() - 1;
   data_->evidence.resize(data_->evidence_floats * static_cast<size_t>(shape.heads));
@@ -183,7 +202,8 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
     memory.error.resize(data_->scored * kRowBlock);
     memory.column_mass.resize(tokens);
     memory.counts.resize(group * data_->level_counts);
-    memory.filler.emplace(most_levels);
+    memory.bins.resize(tokens);
+    memory.bin_counts.resize(most_bins);
   }
   data_->groups = static_cast<int>((blocks + kEstimateGroup - 1) / kEstimateGroup);
   data_->sums.resize(static_cast<size_t>(shape.heads) * static_cast<size_t>(data_->groups));
@@ -267,28 +287,34 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
              data_->evidence_at[s],
          memory.scratch.data(), memory.kernel_scratch.data()},
         begin, end, memory.estimates.data() + row_of(s, begin), tokens);
-  float* e = memory.estimate.data();
-  size_t counts_at = 0;
-  for (size_t f = 0; f < families; ++f) {
-    const LevelTable& table = data_->tables[f];
-    const auto& sources = data_->sources_of[f];
-    const size_t own_counts = static_cast<size_t>(table.levels()) + 1;
+  const auto counts_of = [&](size_t f, int64_t m) {
+    return counts_row(m).subspan(data_->counts_at[f], space_.families[f].values.size() + 1);
+  };
+  for (const Binning& binning : data_->binnings) {
     for (int64_t m = begin; m < end; ++m) {
-      const int64_t keys = head.keys_end(m);
-      const float* first = memory.estimates.data() + row_of(sources.front(), m);
-      std::copy(first, first + keys, e);
-      for (size_t i = 1; i < sources.size(); ++i) {
-        const float* other = memory.estimates.data() + row_of(sources[i], m);
-        for (int64_t j = 0; j < keys; ++j) e[j] = std::max(e[j], other[j]);
+      BinnedKeys keys{.table = &binning.table,
+                      .e = memory.estimates.data() + row_of(binning.sources.front(), m),
+                      .bin = memory.bins.data(),
+                      .counts = std::span(memory.bin_counts).first(binning.table.bins()),
+                      .keys = head.keys_end(m)};
+      if (binning.sources.size() > 1) {
+        float* e = memory.estimate.data();
+        std::copy(keys.e, keys.e + keys.keys, e);
+        for (size_t i = 1; i < binning.sources.size(); ++i) {
+          const float* other = memory.estimates.data() + row_of(binning.sources[i], m);
+          for (int64_t j = 0; j < keys.keys; ++j) e[j] = std::max(e[j], other[j]);
+        }
+        keys.e = e;
       }
-      runtime::force_keys(data_->estimators[f]->params(), head, m, e);
-      uint8_t* level = level_row(f, m);
-      table.assign(e, keys, level);
-      const auto counts = counts_row(m).subspan(counts_at, own_counts);
-      count_levels(level, keys, counts);
-      if (!space_.families[f].params.counts) memory.filler->fill(e, keys, level, counts);
+      binning.table.assign(keys.e, keys.keys, memory.bins.data());
+      count_bins(keys.bin, keys.keys, std::span(memory.bin_counts).first(binning.table.bins()));
+      for (const size_t f : binning.families) {
+        const auto unforced = runtime::unforced_keys(data_->estimators[f]->params(), head, m);
+        memory.leveller.assign(keys, unforced.begin, unforced.end,
+                               !space_.families[f].params.counts, level_row(f, m),
+                               counts_of(f, m));
+      }
     }
-    counts_at += own_counts;
   }
 
   for (int64_t m = begin; m < end; ++m) {
@@ -302,7 +328,7 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
     size_t at = 0;
     for (size_t f = 0; f < families; ++f) {
       memory.families.push_back(
-          {level_row(f, m), data_->tables[f].levels(),
+          {level_row(f, m), static_cast<int>(space_.families[f].values.size()),
            shape_.extras ? memory.mass.data() + at * kRowBlock : nullptr,
            memory.error.data() + at * kRowBlock});
       at += space_.families[f].values.size();
@@ -331,11 +357,9 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
       sums.error_rows += block_weight * rows;
     }
     at = 0;
-    counts_at = 0;
     for (size_t f = 0; f < families; ++f) {
-      const int levels = data_->tables[f].levels();
-      const auto counts = counts_row(m).subspan(counts_at, static_cast<size_t>(levels) + 1);
-      counts_at += counts.size();
+      const int levels = memory.families[f].levels;
+      const auto counts = counts_of(f, m);
       memory.level_mass.resize(counts.size());
       sum_levels(level_row(f, m), memory.column_mass.data(), keys, memory.level_mass);
       int64_t selected = 0;
