@@ -45,8 +45,8 @@ struct MassCodes {
 struct LevelFamily {
   const uint8_t* level = nullptr;  // [keys_end]
   int levels = 0;                  // number of candidates, at most 254
-  float* mass = nullptr;           // [levels, 64] out: row r's attention mass at that level; or null
-  float* error = nullptr;          // [levels, 64] out when outputs are scored, else unused
+  float* mass = nullptr;   // [levels, 64] out: row r's attention mass at that level; or null
+  float* error = nullptr;  // [levels, 64] out when outputs are scored, else unused
 };
 
 struct ScoreBlock {

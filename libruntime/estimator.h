@@ -102,8 +102,8 @@ class Estimator {
 // A pattern's estimate is the largest of its sources', with its own keys forced. Patterns that
 // differ in sink, local and last only have equal sources: the search makes each estimate once.
 [[nodiscard]] std::vector<EstimatorParams> sources_of(const EstimatorParams& params);
-// The keys of a row block that the pattern does not always attend, one range: none of the dense last
-// rows, elsewhere those between the sinks and the local window.
+// The keys of a row block that the pattern does not always attend, one range: none of the dense
+// last rows, elsewhere those between the sinks and the local window.
 struct KeyRange {
   int64_t begin = 0;
   int64_t end = 0;

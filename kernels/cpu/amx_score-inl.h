@@ -40,7 +40,7 @@ MI_INLINE void put_pairs(__m512i first, __m512i second, bf16* out) {
 }
 
 struct TileProducts {
-  static constexpr int kStepKeys = 128;           // a step's pairs and values stay in L2, some in L1
+  static constexpr int kStepKeys = 128;  // a step's pairs and values stay in L2, some in L1
   static constexpr int kPairRow = 2 * kRowBlock;  // elements of one pair of rows of B
   static constexpr int kKeyRow = 2 * kRowBlock;   // elements of a key's p: both parts
   const ScoreBlock& block;
@@ -169,7 +169,8 @@ struct TileProducts {
     _tile_zero(2);
     _tile_zero(3);
     const int64_t group = int64_t{16} * wide;
-    for (int x = 0; x < wide; x += kPanel) multiply(k + x, k_stride, q + x * 16, q + group + x * 16);
+    for (int x = 0; x < wide; x += kPanel)
+      multiply(k + x, k_stride, q + x * 16, q + group + x * 16);
     store_c(s, kRowBlock);
   }
 
@@ -208,8 +209,8 @@ struct TileProducts {
   MI_INLINE void put_value_pair(const bf16* first, const bf16* second, bf16* row) const {
     for (int x = 0; x < wide; x += 32) {
       const __mmask32 mask = panel_mask(x, dim);
-      put_pairs(_mm512_maskz_loadu_epi16(mask, first + x), _mm512_maskz_loadu_epi16(mask, second + x),
-                row + 2 * x);
+      put_pairs(_mm512_maskz_loadu_epi16(mask, first + x),
+                _mm512_maskz_loadu_epi16(mask, second + x), row + 2 * x);
     }
   }
 
@@ -220,8 +221,7 @@ struct TileProducts {
       if (at >= count) return;
       const auto line = [](const bf16* row, int64_t x) { __builtin_prefetch(row + x, 0, 2); };
       for (int64_t x = 0; x < kKeyRow; x += 32) line(all_p + order[at] * kKeyRow, x);
-      for (int64_t x = 0; x < dim; x += 32)
-        line(block.rows.v + order[at] * block.rows.v_stride, x);
+      for (int64_t x = 0; x < dim; x += 32) line(block.rows.v + order[at] * block.rows.v_stride, x);
     };
     for (int i = 0; i < 16; ++i) fetch(i);
     __m512 mass[4];

@@ -87,13 +87,13 @@ struct WideProducts {
     const AttentionHead& head = block.head;
     query = carve.floats(int64_t{head.head_dim} * kRowBlock);
     tile = carve.floats(kKeyTile * kRowBlock);
-    all_p = carve.floats(
-        (block.gram != nullptr ? bitmap_words(head.keys_end(block.block)) : 1) * kKeyTile *
-        kRowBlock);
+    all_p = carve.floats((block.gram != nullptr ? bitmap_words(head.keys_end(block.block)) : 1) *
+                         kKeyTile * kRowBlock);
     pack_lanes(head.q + head.first_row(block.block) * head.q_stride, head.q_stride,
                head.rows(block.block), head.head_dim, query);
   }
-  // p [count, 64] = 2^(s - shift) of keys begin and on, kept for add_values where errors are scored.
+  // p [count, 64] = 2^(s - shift) of keys begin and on, kept for add_values where errors are
+  // scored.
   const float* probabilities(int64_t begin, int count, const float* shift) const {
     const AttentionHead& head = block.head;
     const int64_t first_limit = head.first_row(block.block) + head.offset();

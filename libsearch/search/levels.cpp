@@ -114,8 +114,8 @@ void Leveller::part(const Cut& cut, uint8_t* level) {
   }
 }
 
-void Leveller::assign(const BinnedKeys& keys, int64_t begin, int64_t end, bool fill,
-                      uint8_t* level, std::span<int32_t> counts) {
+void Leveller::assign(const BinnedKeys& keys, int64_t begin, int64_t end, bool fill, uint8_t* level,
+                      std::span<int32_t> counts) {
   const LevelTable& table = *keys.table;
   const auto levels = static_cast<size_t>(table.levels());
   std::fill(level, level + begin, uint8_t{0});

@@ -32,9 +32,9 @@ class LevelTable {
 
  private:
   static constexpr size_t kRawBins = 1 << 13;
-  bool crowded_ = false;                // some raw bin holds more than one threshold
-  std::vector<uint16_t> above_;         // [levels]
-  std::vector<float> limit_;            // [bins] that a bin's keys exceed, where a threshold parts it
+  bool crowded_ = false;         // some raw bin holds more than one threshold
+  std::vector<uint16_t> above_;  // [levels]
+  std::vector<float> limit_;     // [bins] that a bin's keys exceed, where a threshold parts it
   std::array<uint16_t, kRawBins> start_{};  // the first bin of floats with equal upper 14 bits
 };
 
@@ -46,8 +46,8 @@ void sum_levels(const uint8_t* level, const float* mass, int64_t keys, std::span
 // A row block's estimates in bins; families that differ in forced keys only share them.
 struct BinnedKeys {
   const LevelTable* table = nullptr;
-  const float* e = nullptr;       // [keys]
-  const uint16_t* bin = nullptr;  // [keys]
+  const float* e = nullptr;         // [keys]
+  const uint16_t* bin = nullptr;    // [keys]
   std::span<const int32_t> counts;  // [bins]
   int64_t keys = 0;
 };
@@ -64,10 +64,10 @@ class Leveller {
     float e = 0;
     int32_t j = 0;
   };
-  struct Cut {              // a bin whose keys are of more than one level
-    int64_t before = 0;     // keys ahead of it in order
+  struct Cut {           // a bin whose keys are of more than one level
+    int64_t before = 0;  // keys ahead of it in order
     int64_t size = 0;
-    size_t first = 0;       // of keys_
+    size_t first = 0;  // of keys_
     size_t placed = 0;
     uint8_t candidate = 0;  // the first that takes some
   };

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 #include <span>
 
 #include <Eigen/Core>
@@ -110,7 +109,7 @@ struct LayerScorer::ThreadMemory {
   AlignedBuffer<float> estimate;   // [tokens] of one binning and row block
   std::vector<uint16_t> bins;      // [tokens] its bins
   std::vector<int32_t> bin_counts;
-  AlignedBuffer<float> scratch;    // of estimators
+  AlignedBuffer<float> scratch;  // of estimators
   AlignedBuffer<char> kernel_scratch;
   AlignedBuffer<uint8_t> level;  // [families, 64, tokens]
   AlignedBuffer<float> mass;     // [candidates - 1, 64]
@@ -311,8 +310,7 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
       for (const size_t f : binning.families) {
         const auto unforced = runtime::unforced_keys(data_->estimators[f]->params(), head, m);
         memory.leveller.assign(keys, unforced.begin, unforced.end,
-                               !space_.families[f].params.counts, level_row(f, m),
-                               counts_of(f, m));
+                               !space_.families[f].params.counts, level_row(f, m), counts_of(f, m));
       }
     }
   }
@@ -327,10 +325,10 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
     memory.families.clear();
     size_t at = 0;
     for (size_t f = 0; f < families; ++f) {
-      memory.families.push_back(
-          {level_row(f, m), static_cast<int>(space_.families[f].values.size()),
-           shape_.extras ? memory.mass.data() + at * kRowBlock : nullptr,
-           memory.error.data() + at * kRowBlock});
+      memory.families.push_back({level_row(f, m),
+                                 static_cast<int>(space_.families[f].values.size()),
+                                 shape_.extras ? memory.mass.data() + at * kRowBlock : nullptr,
+                                 memory.error.data() + at * kRowBlock});
       at += space_.families[f].values.size();
     }
     float norm[kRowBlock];
@@ -349,10 +347,9 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
     if (sampled) {
       const double block_weight = strided ? static_cast<double>(stride) : 1.0;
       for (int r = 0; r < rows; ++r) {
-        weight[r] = block_weight *
-                    (layer.residual.data != nullptr
-                         ? data_->inverse_norm[static_cast<size_t>(first + r)]
-                         : 1 / std::max(1e-30, static_cast<double>(norm[r])));
+        weight[r] = block_weight * (layer.residual.data != nullptr
+                                        ? data_->inverse_norm[static_cast<size_t>(first + r)]
+                                        : 1 / std::max(1e-30, static_cast<double>(norm[r])));
       }
       sums.error_rows += block_weight * rows;
     }

@@ -24,14 +24,14 @@ struct CandidateScore {
   double tiles = 0;           // executed
   double oracle_lost = 0;     // lost mass of the true column mass as estimate at the same cost (*)
   double uniform_recall = 0;  // recall that uniform attention would have under the same mask (*)
-};  // (*) where ScoreShape asks for extras, else 0
+};                            // (*) where ScoreShape asks for extras, else 0
 
 // Attention of one layer as the dense pass computed it.
 struct LayerAttention {
-  TensorView<const float, 3> q;         // [heads, tokens, head_dim]
-  TensorView<const float, 3> k;         // [kv_heads, tokens, head_dim]
-  TensorView<const float, 3> v;         // [kv_heads, tokens, head_dim]
-  TensorView<const bf16, 3> k_bf16;     // k and v of a bf16 pass; data null: f32
+  TensorView<const float, 3> q;      // [heads, tokens, head_dim]
+  TensorView<const float, 3> k;      // [kv_heads, tokens, head_dim]
+  TensorView<const float, 3> v;      // [kv_heads, tokens, head_dim]
+  TensorView<const bf16, 3> k_bf16;  // k and v of a bf16 pass; data null: f32
   TensorView<const bf16, 3> v_bf16;
   TensorView<const float, 2> lse;       // [heads, tokens]
   TensorView<const float, 2> residual;  // [tokens, hidden]; data null: error is relative to o

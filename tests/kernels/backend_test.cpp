@@ -213,11 +213,16 @@ TEST_CASE("score agrees with the reference", "[cpu]") {
             families.push_back({level[f].data(), kLevels, mass.data() + f * kLevels * 64,
                                 error.data() + f * kLevels * 64});
           AlignedBuffer<char> scratch(with.scratch_bytes(d, shape.n_kv));
-          ScoreBlock block{.head = problem.head, .rows = {}, .block = m, .lse = lse.data(),
-                           .column_mass = columns.data(), .families = families,
-                           .gram = gram.data(), .norm = norm.data()};
+          ScoreBlock block{.head = problem.head,
+                           .rows = {},
+                           .block = m,
+                           .lse = lse.data(),
+                           .column_mass = columns.data(),
+                           .families = families,
+                           .gram = gram.data(),
+                           .norm = norm.data()};
           if (narrow)
-            block.rows = {k.data(), v.data(), problem.head.k_stride, problem.head.v_stride,
+            block.rows = {k.data(),   v.data(), problem.head.k_stride, problem.head.v_stride,
                           shape.n_kv, d};
           with.score(block, scratch.data());
           norm.resize(norms.size());

@@ -322,8 +322,7 @@ TEST_CASE("what is scored without extras is scored alike", "[cpu]") {
   const auto space = default_candidates();
   const Scores want = score(layer, space, 0, true, best_backend());
   LayerScorer scorer(
-      space,
-      {.tokens = 700, .heads = 2, .kv_heads = 1, .head_dim = 16, .last = 0, .extras = false},
+      space, {.tokens = 700, .heads = 2, .kv_heads = 1, .head_dim = 16, .last = 0, .extras = false},
       best_backend());
   const Scores got = scorer.score(layer.attention(true));
   for (size_t h = 0; h < 2; ++h) {

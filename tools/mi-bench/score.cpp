@@ -41,15 +41,14 @@ Result<Row> measure_one(const BenchOptions& options, const kernels::Backend& bac
          runtime::Plan::make(one_layer(kHeads, kKvHeads, dim, {}), shape, backend, threads));
   AlignedBuffer<std::byte> workspace(plan.workspace_bytes());
   const auto space = search::default_candidates();
-  search::LayerScorer scorer(
-      space,
-      {.tokens = n,
-       .heads = kHeads,
-       .kv_heads = kKvHeads,
-       .head_dim = dim,
-       .threads = threads,
-       .extras = false},
-      backend);
+  search::LayerScorer scorer(space,
+                             {.tokens = n,
+                              .heads = kHeads,
+                              .kv_heads = kKvHeads,
+                              .head_dim = dim,
+                              .threads = threads,
+                              .extras = false},
+                             backend);
   search::LayerAttention layer;
   layer.q = q.view();
   layer.k = k.view();
