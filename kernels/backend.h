@@ -45,20 +45,20 @@ struct MassCodes {
 struct LevelFamily {
   const uint8_t* level = nullptr;  // [keys_end]
   int levels = 0;                  // number of candidates, at most 254
-  float* mass = nullptr;           // [levels, 64] out: row r's attention mass at that level
-  float* error = nullptr;          // [levels, 64] out when outputs are scored, else unused
+  float* mass = nullptr;   // [levels, 64] out: row r's attention mass at that level; or null
+  float* error = nullptr;  // [levels, 64] out when outputs are scored, else unused
 };
 
 struct ScoreBlock {
   AttentionHead head;
+  KeyValueRows rows;  // the head's k and v as the bf16 numbers that they are; k null: f32 input
   int64_t block = 0;
   const float* lse = nullptr;    // [rows] of dense attention
   float* column_mass = nullptr;  // [keys_end] out: sum over the block's rows of p
   std::span<LevelFamily> families;
-  // Output error ||(o - o~) W||^2 per row and candidate; left out when output is null.
-  const float* output = nullptr;  // [rows, head_dim] dense output, rows output_stride apart
-  int64_t output_stride = 0;
+  // Output error ||(o - o~) W||^2 per row and candidate; left out when gram is null.
   const float* gram = nullptr;  // [head_dim, head_dim] = W W^T, symmetric
+  float* norm = nullptr;        // [64] out: ||o||^2
 };
 
 class Backend {
@@ -115,7 +115,6 @@ class Backend {
                              uint64_t* words) const;
 
   // Exact mass (and output error) of every candidate of every family in one pass over a row block.
-  // A backend for bf16 may take q, k and v for bf16 numbers held as f32; its f32() does not.
   virtual void score(const ScoreBlock& block, void* scratch) const = 0;
 };
 

@@ -91,9 +91,11 @@ class ReferenceBackend final : public Backend {
     Matrix p = block_scores(head, block.block);
     for (int64_t r = 0; r < p.rows(); ++r)
       p.row(r) = (p.row(r).array() - static_cast<double>(block.lse[r])).exp();
-    if (block.column_mass != nullptr)
-      for (int64_t j = 0; j < end; ++j) block.column_mass[j] = static_cast<float>(p.col(j).sum());
+    for (int64_t j = 0; j < end; ++j) block.column_mass[j] = static_cast<float>(p.col(j).sum());
     const Matrix v = rows_of(head.v, end, head.v_stride, head.head_dim);
+    const Matrix dense = p.rowwise().sum().asDiagonal().inverse() * (p * v);
+    for (int64_t r = 0; block.gram != nullptr && r < p.rows(); ++r)
+      block.norm[r] = static_cast<float>(dense.row(r).squaredNorm());
     for (const LevelFamily& family : block.families) {
       for (int level = 0; level < family.levels; ++level) {
         Matrix kept = p;
@@ -105,17 +107,15 @@ class ReferenceBackend final : public Backend {
           if (r < p.rows())
             for (int64_t j = 0; j < end; ++j)
               if (family.level[j] == level) mass += p(r, j);
-          family.mass[at] = static_cast<float>(mass);
-          if (block.output == nullptr) continue;
+          if (family.mass != nullptr) family.mass[at] = static_cast<float>(mass);
+          if (block.gram == nullptr) continue;
           if (r >= p.rows()) {
             family.error[at] = 0;
             continue;
           }
           const double recall = kept.row(r).sum();
           const Eigen::RowVectorXd sparse = kept.row(r) * v / (recall > 0 ? recall : 1);
-          const Eigen::RowVectorXd difference =
-              rows_of(block.output + r * block.output_stride, 1, head.head_dim, head.head_dim) -
-              sparse;
+          const Eigen::RowVectorXd difference = dense.row(r) - sparse;
           const Matrix gram = rows_of(block.gram, head.head_dim, head.head_dim, head.head_dim);
           family.error[at] = static_cast<float>((difference * gram * difference.transpose())(0));
         }

@@ -13,19 +13,24 @@ namespace {
 template <class T>
 void force(const EstimatorParams& params, const kernels::AttentionHead& head, int64_t block, T* e,
            T forced) {
-  const int64_t end = head.keys_end(block);
-  if (params.pattern == Pattern::dense ||
-      head.first_row(block) + head.rows(block) > head.n_q - params.last) {
-    std::fill(e, e + end, forced);
-    return;
-  }
-  if (params.counts) return;
-  const int64_t first = head.first_row(block) + head.offset();  // the block's own first key
-  std::fill(e, e + std::min(params.sink, end), forced);
-  std::fill(e + std::max<int64_t>(0, first - params.local), e + end, forced);
+  const KeyRange unforced = unforced_keys(params, head, block);
+  std::fill(e, e + unforced.begin, forced);
+  std::fill(e + unforced.end, e + head.keys_end(block), forced);
 }
 
 }  // namespace
+
+KeyRange unforced_keys(const EstimatorParams& params, const kernels::AttentionHead& head,
+                       int64_t block) {
+  const int64_t end = head.keys_end(block);
+  if (params.pattern == Pattern::dense ||
+      head.first_row(block) + head.rows(block) > head.n_q - params.last)
+    return {end, end};
+  if (params.counts) return {0, end};
+  const int64_t begin = std::min(params.sink, end);
+  const int64_t first = head.first_row(block) + head.offset();  // the block's own first key
+  return {begin, std::max(begin, first - params.local)};
+}
 
 void force_keys(const EstimatorParams& params, const kernels::AttentionHead& head, int64_t block,
                 float* e) {

@@ -102,6 +102,14 @@ class Estimator {
 // A pattern's estimate is the largest of its sources', with its own keys forced. Patterns that
 // differ in sink, local and last only have equal sources: the search makes each estimate once.
 [[nodiscard]] std::vector<EstimatorParams> sources_of(const EstimatorParams& params);
+// The keys of a row block that the pattern does not always attend, one range: none of the dense
+// last rows, elsewhere those between the sinks and the local window.
+struct KeyRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+[[nodiscard]] KeyRange unforced_keys(const EstimatorParams& params,
+                                     const kernels::AttentionHead& head, int64_t block);
 // Sets e [keys_end(block)] to +inf where the pattern always attends: every key of the dense last
 // rows, and the sinks, the local window and the block's own keys of the others.
 void force_keys(const EstimatorParams& params, const kernels::AttentionHead& head, int64_t block,

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "kernels/cpu/bf16_backend.h"
 #include "kernels/cpu/target_region.h"
@@ -87,6 +88,7 @@ class AmxBackend final : public Bf16Backend {
         static_cast<size_t>(score_scratch_floats<TileProducts>(head_dim, n_kv)) * sizeof(float));
   }
   void score(const ScoreBlock& block, void* scratch) const override {
+    if (block.rows.k == nullptr) return f32().score(block, scratch);
     score_block<TileProducts>(block, scratch);
   }
   [[nodiscard]] size_t packed_bytes(int head_dim, int64_t n_kv) const override {

@@ -1,6 +1,7 @@
 #include <immintrin.h>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_backends.h"

@@ -1,6 +1,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_backends.h"

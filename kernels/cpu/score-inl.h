@@ -5,6 +5,7 @@
 // level, so the running level stays in registers and memory is touched only when it changes.
 inline void add_level_mass(const ScoreBlock& block, int64_t begin, int count, const float* p) {
   for (const LevelFamily& family : block.families) {
+    if (family.mass == nullptr) continue;
     for (int lane = 0; lane < kRowBlock; lane += Isa::kGroupLanes) {
       int t = 0;
       while (t < count) {
@@ -25,58 +26,100 @@ inline void add_level_mass(const ScoreBlock& block, int64_t begin, int count, co
   }
 }
 
+// Lane i: the sum of the lanes of vector i, by a tree of kLanes - 1 additions of pairs.
+template <int kCount, size_t... kPair>
+MI_INLINE Vec sums_of(const Vec* v, std::index_sequence<kPair...> pairs) {
+  if constexpr (kCount == 1) {
+    return v[0];
+  } else {
+    const Vec a = sums_of<kCount / 2>(v, pairs);
+    const Vec b = sums_of<kCount / 2>(v + kCount / 2, pairs);
+    return __builtin_shufflevector(a, b, 2 * kPair...) +
+           __builtin_shufflevector(a, b, 2 * kPair + 1 ...);
+  }
+}
+
+// p [whole groups of kLanes keys, 64]: what lies past `count` is read and left out.
 inline void add_column_mass(float* column_mass, int count, const float* p) {
-  for (int t = 0; t < count; ++t) {
+  for (int t = 0; t < count; t += Isa::kLanes) {
+    Vec total[Isa::kLanes];
+    for (int i = 0; i < Isa::kLanes; ++i) {
+      const float* row = p + (t + i) * kRowBlock;
+      total[i] = Isa::load(row);
+      for (int r = Isa::kLanes; r < kRowBlock; r += Isa::kLanes) total[i] += Isa::load(row + r);
+    }
+    const Vec sums = sums_of<Isa::kLanes>(total, std::make_index_sequence<Isa::kLanes>());
+    if (t + Isa::kLanes <= count) {
+      Isa::store(column_mass + t, sums);
+      continue;
+    }
     alignas(64) float lanes[Isa::kLanes];
-    Vec total = Isa::load(p + t * kRowBlock);
-    for (int r = Isa::kLanes; r < kRowBlock; r += Isa::kLanes)
-      total += Isa::load(p + t * kRowBlock + r);
-    Isa::store(lanes, total);
-    float mass = 0;
-    for (float lane : lanes) mass += lane;
-    column_mass[t] = mass;
+    Isa::store(lanes, sums);
+    for (int i = 0; t + i < count; ++i) column_mass[t + i] = lanes[i];
   }
 }
 
 struct ErrorScratch {
-  const float* all_p;  // [keys_end, 64]
-  float* output;       // [dim, 64] dense output as lanes
-  float* partial;      // [dim, 64] sum of p v over the levels so far
-  float* difference;   // [dim, 64]
-  float* projected;    // [dim, 64]
-  float* mass;         // [64]
-  int32_t* order;      // [keys_end] keys by level
+  float* total;       // [width(dim), 64] sum of p v over all keys
+  float* total_mass;  // [64] sum of p over all keys
+  float* output;      // [width(dim), 64] dense output as lanes
+  float* partial;     // [width(dim), 64] sum of p v over the levels so far
+  float* difference;  // [width(dim), 64]
+  float* projected;   // [width(dim), 64]
+  float* mass;        // [64] sum of p over the levels so far
+  int32_t* order;     // [keys_end] keys by level
 };
 
-// The three products of scoring in f32. Another instruction set may bring its own
-// (amx_score-inl.h).
+// The products of scoring in f32. Another instruction set may bring its own (amx_score-inl.h), with
+// more rows of outputs than dim and in another order, as long as all three agree on it.
 struct WideProducts {
+  static constexpr int kStepKeys = kKeyTile;  // of add_values
   const ScoreBlock& block;
   float* query;  // [dim, 64] lanes
   float* tile;   // [64, 64] gathered rows of p
+  float* all_p;  // [keys_end, 64] where errors are scored, else a tile
 
   static int width(int dim) { return dim; }
-  static int64_t scratch_floats(int dim) { return (dim + kKeyTile) * int64_t{kRowBlock} + 32; }
+  static int64_t scratch_floats(int dim, int64_t n_kv) {
+    return (dim + n_kv + 2 * kKeyTile) * int64_t{kRowBlock} + 48;
+  }
   WideProducts(const ScoreBlock& of, Carver& carve) : block(of) {
     const AttentionHead& head = block.head;
     query = carve.floats(int64_t{head.head_dim} * kRowBlock);
     tile = carve.floats(kKeyTile * kRowBlock);
+    all_p = carve.floats((block.gram != nullptr ? bitmap_words(head.keys_end(block.block)) : 1) *
+                         kKeyTile * kRowBlock);
     pack_lanes(head.q + head.first_row(block.block) * head.q_stride, head.q_stride,
                head.rows(block.block), head.head_dim, query);
   }
-  // s [count, 64]: q.k of keys begin and on.
-  void scores(int64_t begin, int count, float* s) const {
+  // p [count, 64] = 2^(s - shift) of keys begin and on, kept for add_values where errors are
+  // scored.
+  const float* probabilities(int64_t begin, int count, const float* shift) const {
+    const AttentionHead& head = block.head;
+    const int64_t first_limit = head.first_row(block.block) + head.offset();
+    float* p = block.gram != nullptr ? all_p + begin * kRowBlock : all_p;
     const float* rows[kKeyTile];
-    for (int t = 0; t < count; ++t) rows[t] = block.head.k + (begin + t) * block.head.k_stride;
-    tile_product<true>(rows, count, block.head.head_dim, query, s);
+    for (int t = 0; t < count; ++t) rows[t] = head.k + (begin + t) * head.k_stride;
+    tile_product<true>(rows, count, head.head_dim, query, p);
+    scale_tile(p, count, head.scale, head.softcap);
+    for (int t = 0; t < count; ++t) {
+      mask_key(p + t * kRowBlock, begin + t - first_limit);
+      for (int r = 0; r < kRowBlock; r += Isa::kLanes)
+        Isa::store(p + t * kRowBlock + r,
+                   exp2_small(Isa::load(p + t * kRowBlock + r) - Isa::load(shift + r)));
+    }
+    return p;
   }
-  // out [dim, 64] += sum over keys of v p, p [keys_end, 64].
-  void add_values(const int32_t* keys, int count, const float* p, float* out) const {
+  // out [dim, 64] += sum over keys of v p, mass [64] += sum of p; at most kStepKeys keys.
+  void add_values(const int32_t* keys, int count, float* out, float* mass) const {
     const float* rows[kKeyTile];
     for (int t = 0; t < count; ++t) {
       rows[t] = block.head.v + keys[t] * block.head.v_stride;
-      for (int r = 0; r < kRowBlock; r += Isa::kLanes)
-        Isa::store(tile + t * kRowBlock + r, Isa::load(p + int64_t{keys[t]} * kRowBlock + r));
+      for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
+        const Vec p = Isa::load(all_p + int64_t{keys[t]} * kRowBlock + r);
+        Isa::store(tile + t * kRowBlock + r, p);
+        Isa::store(mass + r, Isa::load(mass + r) + p);
+      }
     }
     tile_product<false>(rows, block.head.head_dim, count, tile, out);
   }
@@ -89,51 +132,131 @@ struct WideProducts {
   }
 };
 
-// error[level][r] = (o - o~)^T gram (o - o~) for o~ the output over keys of levels <= level.
+template <class Products>
+void add_keys(const Products& products, int64_t count, const ErrorScratch& s) {
+  for (int64_t at = 0; at < count; at += Products::kStepKeys) {
+    const int64_t left = count - at;
+    products.add_values(s.order + at,
+                        static_cast<int>(left < Products::kStepKeys ? left : Products::kStepKeys),
+                        s.partial, s.mass);
+  }
+}
+
+template <class Products>
+void clear_sums(int dim, const ErrorScratch& s) {
+  for (int64_t i = 0; i < int64_t{Products::width(dim)} * kRowBlock; ++i) s.partial[i] = 0;
+  for (int r = 0; r < kRowBlock; ++r) s.mass[r] = 0;
+}
+
+MI_INLINE Vec inverse_of(Vec mass) {
+  return mass > Isa::set1(0.0f) ? Isa::set1(1.0f) / mass : Isa::set1(0.0f);
+}
+
+// s.total, s.output and norm [64] <- the dense output, of the same p as the sparse ones, and
+// ||o||^2.
+template <class Products>
+void dense_output(const ScoreBlock& block, const Products& products, const ErrorScratch& s) {
+  const int dim = block.head.head_dim;
+  const int64_t end = block.head.keys_end(block.block);
+  for (int64_t j = 0; j < end; ++j) s.order[j] = static_cast<int32_t>(j);
+  clear_sums<Products>(dim, s);
+  add_keys(products, end, s);
+  for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
+    const Vec mass = Isa::load(s.mass + r);
+    Isa::store(s.total_mass + r, mass);
+    Vec norm = Isa::set1(0.0f);
+    for (int64_t i = r; i < int64_t{Products::width(dim)} * kRowBlock; i += kRowBlock) {
+      const Vec sum = Isa::load(s.partial + i);
+      const Vec o = sum * inverse_of(mass);
+      Isa::store(s.total + i, sum);
+      Isa::store(s.output + i, o);
+      norm = Isa::fma(o, o, norm);
+    }
+    Isa::store(block.norm + r, norm);
+  }
+}
+
+// s.order <- keys by level; start [levels + 2] where each level's begin, the last that of none.
+inline void order_keys(const LevelFamily& family, int64_t end, int32_t* order, int64_t* start) {
+  int64_t next[257] = {};
+  for (int64_t j = 0; j < end; ++j) ++next[family.level[j] + 1];
+  for (int level = 0; level <= family.levels; ++level) next[level + 1] += next[level];
+  for (int level = 0; level <= family.levels + 1; ++level) start[level] = next[level];
+  for (int64_t j = 0; j < end; ++j) order[next[family.level[j]]++] = static_cast<int32_t>(j);
+}
+
+// error [64] = (o - o~)^T gram (o - o~) for o~ the output over the keys in s.partial, or over all
+// other keys.
+template <bool kOthers, class Products>
+void level_error(const ScoreBlock& block, const Products& products, const ErrorScratch& s,
+                 float* error) {
+  const int64_t size = int64_t{Products::width(block.head.head_dim)} * kRowBlock;
+  for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
+    const Vec own = Isa::load(s.mass + r);
+    const Vec inverse = inverse_of(kOthers ? Isa::load(s.total_mass + r) - own : own);
+    for (int64_t i = r; i < size; i += kRowBlock) {
+      const Vec partial = Isa::load(s.partial + i);
+      const Vec sum = kOthers ? Isa::load(s.total + i) - partial : partial;
+      Isa::store(s.difference + i, Isa::load(s.output + i) - sum * inverse);
+    }
+  }
+  products.project(s.difference, s.projected);
+  for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
+    Vec total = Isa::set1(0.0f);
+    for (int64_t i = r; i < size; i += kRowBlock)
+      total = Isa::fma(Isa::load(s.difference + i), Isa::load(s.projected + i), total);
+    Isa::store(error + r, total);
+  }
+}
+
+// Whether the keys not in s.partial hold so much of each row's mass that a difference of sums is as
+// good as their own sum.
+inline bool others_weigh(const ErrorScratch& s, int rows) {
+  for (int r = 0; r < rows; ++r)
+    if (!(s.total_mass[r] - s.mass[r] >= s.total_mass[r] / 16)) return false;
+  return true;
+}
+
+// error[level][r] for o~ the output over keys of levels <= level. From both ends towards the level
+// with the most keys, whose values need then not be added.
 template <class Products>
 void family_error(const ScoreBlock& block, const LevelFamily& family, const Products& products,
                   const ErrorScratch& s) {
-  const int dim = block.head.head_dim;
-  const int64_t end = block.head.keys_end(block.block);
-  int64_t start[256] = {};
-  for (int64_t j = 0; j < end; ++j)
-    if (family.level[j] < family.levels) ++start[family.level[j] + 1];
-  for (int level = 0; level < family.levels; ++level) start[level + 1] += start[level];
-  int64_t next[256];
-  for (int level = 0; level < family.levels; ++level) next[level] = start[level];
-  for (int64_t j = 0; j < end; ++j)
-    if (family.level[j] < family.levels) s.order[next[family.level[j]]++] = static_cast<int32_t>(j);
+  const AttentionHead& head = block.head;
+  int64_t start[257];
+  order_keys(family, head.keys_end(block.block), s.order, start);
+  const auto keys_of = [&](int level) { return start[level + 1] - start[level]; };
+  int most = 0;
+  for (int level = 1; level <= family.levels; ++level)
+    if (keys_of(level) > keys_of(most)) most = level;
+  ErrorScratch own = s;
+  const auto add_level = [&](int level) {
+    own.order = s.order + start[level];
+    add_keys(products, keys_of(level), own);
+  };
+  const auto copy = [&](int from, int to) {
+    for (int r = 0; r < kRowBlock; ++r)
+      family.error[to * kRowBlock + r] = family.error[from * kRowBlock + r];
+  };
 
-  for (int64_t i = 0; i < int64_t{Products::width(dim)} * kRowBlock; ++i) s.partial[i] = 0;
-  for (int r = 0; r < kRowBlock; ++r) s.mass[r] = 0;
-  for (int level = 0; level < family.levels; ++level) {
-    float* error = family.error + level * kRowBlock;
-    if (start[level] == start[level + 1] && level > 0) {
-      for (int r = 0; r < kRowBlock; ++r) error[r] = error[r - kRowBlock];
-      continue;
+  int end = family.levels;  // levels from here on are done
+  clear_sums<Products>(head.head_dim, s);
+  for (; end > most; --end) {
+    add_level(end);
+    if (!others_weigh(s, head.rows(block.block))) break;
+    if (end < family.levels && keys_of(end) == 0) {
+      copy(end, end - 1);
+    } else {
+      level_error<true>(block, products, s, family.error + (end - 1) * kRowBlock);
     }
-    for (int64_t at = start[level]; at < start[level + 1]; at += kKeyTile) {
-      const int64_t left = start[level + 1] - at;
-      products.add_values(s.order + at, static_cast<int>(left < kKeyTile ? left : kKeyTile),
-                          s.all_p, s.partial);
-    }
-    for (int r = 0; r < kRowBlock; ++r) s.mass[r] += family.mass[level * kRowBlock + r];
-    for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
-      const Vec mass = Isa::load(s.mass + r);
-      const Vec inverse = mass > Isa::set1(0.0f) ? Isa::set1(1.0f) / mass : Isa::set1(0.0f);
-      for (int k = 0; k < dim; ++k) {
-        const int64_t i = static_cast<int64_t>(k) * kRowBlock + r;
-        Isa::store(s.difference + i, Isa::load(s.output + i) - Isa::load(s.partial + i) * inverse);
-      }
-    }
-    products.project(s.difference, s.projected);
-    for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
-      Vec total = Isa::set1(0.0f);
-      for (int k = 0; k < dim; ++k) {
-        const int64_t i = static_cast<int64_t>(k) * kRowBlock + r;
-        total = Isa::fma(Isa::load(s.difference + i), Isa::load(s.projected + i), total);
-      }
-      Isa::store(error + r, total);
+  }
+  clear_sums<Products>(head.head_dim, s);
+  for (int level = 0; level < end; ++level) {
+    add_level(level);
+    if (level > 0 && keys_of(level) == 0) {
+      copy(level - 1, level);
+    } else {
+      level_error<false>(block, products, s, family.error + level * kRowBlock);
     }
   }
 }
@@ -141,58 +264,42 @@ void family_error(const ScoreBlock& block, const LevelFamily& family, const Prod
 template <class Products>
 int64_t score_scratch_floats(int dim, int64_t n_kv) {
   const int64_t lanes = static_cast<int64_t>(Products::width(dim)) * kRowBlock;
-  // p of all keys in whole tiles and their order, four lane buffers, two rows; 64 bytes of rounding
-  // for each piece.
-  return (n_kv + kKeyTile) * (kRowBlock + 1) + 4 * lanes + 3 * kRowBlock + 16 * 16 +
-         Products::scratch_floats(dim);
+  // Keys in order, five lane buffers, three rows; 64 bytes of rounding for each piece.
+  return n_kv + 5 * lanes + 3 * kRowBlock + 16 * 16 + Products::scratch_floats(dim, n_kv);
 }
 
 template <class Products>
 void score_block(const ScoreBlock& block, void* scratch) {
   const AttentionHead& head = block.head;
   const int rows = head.rows(block.block);
-  const int dim = head.head_dim;
   const int64_t end = head.keys_end(block.block);
-  const int64_t first_limit = head.first_row(block.block) + head.offset();
-  const bool with_error = block.output != nullptr;
-  const int64_t lanes = static_cast<int64_t>(Products::width(dim)) * kRowBlock;
   Carver carve{static_cast<char*>(scratch)};
   const Products products(block, carve);
   float* shift = carve.floats(kRowBlock);
-  float* all_p = carve.floats((with_error ? bitmap_words(end) : 1) * kKeyTile * kRowBlock);
 
   // Lanes past the block's rows get probability 0 by an infinite log-sum-exp.
   for (int r = 0; r < kRowBlock; ++r)
     shift[r] = r < rows ? block.lse[r] * kLog2e : -kNegativeInfinity;
   for (const LevelFamily& family : block.families)
-    for (int64_t i = 0; i < static_cast<int64_t>(family.levels) * kRowBlock; ++i)
+    for (int64_t i = 0; family.mass != nullptr && i < int64_t{family.levels} * kRowBlock; ++i)
       family.mass[i] = 0;
 
   for (int64_t begin = 0; begin < end; begin += kKeyTile) {
     const int count = static_cast<int>(end - begin < kKeyTile ? end - begin : kKeyTile);
-    float* p = with_error ? all_p + begin * kRowBlock : all_p;
-    products.scores(begin, count, p);
-    scale_tile(p, count, head.scale, head.softcap);
-    for (int t = 0; t < count; ++t) {
-      mask_key(p + t * kRowBlock, begin + t - first_limit);
-      for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
-        const Vec x = Isa::load(p + t * kRowBlock + r) - Isa::load(shift + r);
-        Isa::store(p + t * kRowBlock + r, exp2_small(x));
-      }
-    }
+    const float* p = products.probabilities(begin, count, shift);
     add_level_mass(block, begin, count, p);
-    if (block.column_mass != nullptr) add_column_mass(block.column_mass + begin, count, p);
+    add_column_mass(block.column_mass + begin, count, p);
   }
-  if (!with_error) return;
-  ErrorScratch s{};
-  s.all_p = all_p;
-  s.output = carve.floats(lanes);
-  s.partial = carve.floats(lanes);
-  s.difference = carve.floats(lanes);
-  s.projected = carve.floats(lanes);
-  s.mass = carve.floats(kRowBlock);
-  s.order = reinterpret_cast<int32_t*>(carve.floats(end));
-  for (int64_t i = 0; i < lanes; ++i) s.difference[i] = 0;  // past dim
-  pack_lanes(block.output, block.output_stride, rows, dim, s.output);
+  if (block.gram == nullptr) return;
+  const int64_t lanes = int64_t{Products::width(head.head_dim)} * kRowBlock;
+  const ErrorScratch s{.total = carve.floats(lanes),
+                       .total_mass = carve.floats(kRowBlock),
+                       .output = carve.floats(lanes),
+                       .partial = carve.floats(lanes),
+                       .difference = carve.floats(lanes),
+                       .projected = carve.floats(lanes),
+                       .mass = carve.floats(kRowBlock),
+                       .order = reinterpret_cast<int32_t*>(carve.floats(end))};
+  dense_output(block, products, s);
   for (const LevelFamily& family : block.families) family_error(block, family, products, s);
 }

@@ -1,4 +1,6 @@
-// Level of a key in a family: the first candidate whose threshold its estimate exceeds.
+// Levels: the first candidate of a family that selects a key. Candidates are nested, so that each
+// takes a number of keys from the front of one order: forced keys, then the others by falling
+// estimate, equal ones by rising index.
 #pragma once
 
 #include <array>
@@ -15,47 +17,68 @@ inline constexpr size_t kFloatBins = 2048;
   return (std::bit_cast<uint32_t>(x) & 0x7fffffffU) >> 20;
 }
 
+// Bins of estimates in falling order: 32 an octave, and every threshold parts two.
 class LevelTable {
  public:
   // Falling thresholds, at most 254.
-  explicit LevelTable(std::vector<float> thresholds);
-  [[nodiscard]] int levels() const { return levels_; }
-  // level [keys]: levels() where no threshold is exceeded.
-  void assign(const float* e, int64_t keys, uint8_t* level) const;
+  explicit LevelTable(const std::vector<float>& thresholds);
+  [[nodiscard]] int levels() const { return static_cast<int>(above_.size()); }
+  [[nodiscard]] size_t bins() const { return limit_.size(); }
+  // The first bin whose keys do not exceed a candidate's threshold.
+  [[nodiscard]] size_t first_below(int candidate) const {
+    return above_[static_cast<size_t>(candidate)];
+  }
+  void assign(const float* e, int64_t keys, uint16_t* bin) const;
 
  private:
-  int levels_ = 0;
-  bool crowded_ = false;                     // some bin holds more than one threshold
-  std::vector<float> thresholds_;            // and a last one that nothing stays below
-  std::array<uint8_t, kFloatBins> start_{};  // thresholds that everything in a bin stays below
+  static constexpr size_t kRawBins = 1 << 13;
+  bool crowded_ = false;         // some raw bin holds more than one threshold
+  std::vector<uint16_t> above_;  // [levels]
+  std::vector<float> limit_;     // [bins] that a bin's keys exceed, where a threshold parts it
+  std::array<uint16_t, kRawBins> start_{};  // the first bin of floats with equal upper 14 bits
 };
 
-// counts [levels + 1]: the keys of each level.
-void count_levels(const uint8_t* level, int64_t keys, std::span<int32_t> counts);
+// counts [bins]: the keys of each bin.
+void count_bins(const uint16_t* bin, int64_t keys, std::span<int32_t> counts);
+// sums [levels + 1] <- the mass of each level's keys.
+void sum_levels(const uint8_t* level, const float* mass, int64_t keys, std::span<double> sums);
 
-// Moves keys to the candidate whose last tile they fill (runtime::fill_tile).
-class TileFiller {
+// A row block's estimates in bins; families that differ in forced keys only share them.
+struct BinnedKeys {
+  const LevelTable* table = nullptr;
+  const float* e = nullptr;         // [keys]
+  const uint16_t* bin = nullptr;    // [keys]
+  std::span<const int32_t> counts;  // [bins]
+  int64_t keys = 0;
+};
+
+// Levels of keys, once every candidate's last tile is filled up (runtime::fill_tile).
+class Leveller {
  public:
-  explicit TileFiller(int most_levels);
-  // level [keys] and counts [levels + 1]: as from LevelTable and count_levels; both are updated.
-  void fill(const float* e, int64_t keys, uint8_t* level, std::span<int32_t> counts);
+  // level [keys] and counts [levels + 1] of a family that forces all but keys [begin, end).
+  void assign(const BinnedKeys& keys, int64_t begin, int64_t end, bool fill, uint8_t* level,
+              std::span<int32_t> counts);
 
  private:
   struct Key {
     float e = 0;
     int32_t j = 0;
   };
-  // A level gives at most 63 keys: the best of those seen are kept in twice the room.
-  static constexpr int kRoom = 128;
-  struct Level {
-    float cutoff = 0;  // keys below it are not among the best `wanted`
-    int wanted = 0;
-    int held = 0;
-    uint8_t candidate = 0;  // that they go to
-    std::array<Key, kRoom> best;
-    void trim();
+  struct Cut {           // a bin whose keys are of more than one level
+    int64_t before = 0;  // keys ahead of it in order
+    int64_t size = 0;
+    size_t first = 0;  // of keys_
+    size_t placed = 0;
+    uint8_t candidate = 0;  // the first that takes some
   };
-  std::vector<Level> levels_;
+  void part(const Cut& cut, uint8_t* level);
+  std::vector<int32_t> left_;      // [bins] keys that are not forced
+  std::vector<int64_t> taken_;     // [levels] keys that a candidate takes
+  std::vector<uint8_t> level_of_;  // [bins]
+  std::vector<uint16_t> cut_of_;   // [bins]
+  std::vector<Cut> cuts_;
+  std::vector<int32_t> in_cuts_;
+  std::vector<Key> keys_;
 };
 
 }  // namespace mi::search

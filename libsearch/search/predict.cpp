@@ -53,9 +53,11 @@ Result<Prediction> predict(const Model& model, const Sample& probe,
   double forward[2] = {};
   double score[2] = {};
   double certify[2] = {};
+  ComputeOptions compute = options.compute;
+  compute.extras = options.objective == Objective::square;
   for (size_t i = 0; i < 2; ++i) {
-    MI_TRY(const ScoreTable table, score_samples(model, std::span(samples).subspan(i, 1),
-                                                 options.space, options.compute, {}));
+    MI_TRY(const ScoreTable table,
+           score_samples(model, std::span(samples).subspan(i, 1), options.space, compute, {}));
     forward[i] = table.forward_seconds;
     score[i] = table.score_seconds;
     MI_TRY(const DenseReference dense, dense_reference(model, samples[i], options.compute, {}));

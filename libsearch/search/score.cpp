@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 #include <span>
 
 #include <Eigen/Core>
@@ -37,6 +36,16 @@ kernels::AttentionHead head_view(const LayerAttention& layer, int head, int grou
           .head_dim = static_cast<int>(layer.q.extent[2]),
           .scale = layer.scale,
           .softcap = layer.softcap};
+}
+
+kernels::KeyValueRows rows_view(const LayerAttention& layer, int kv_head) {
+  if (layer.k_bf16.data == nullptr) return {};
+  return {.k = layer.k_bf16[kv_head].data,
+          .v = layer.v_bf16[kv_head].data,
+          .k_stride = layer.k_bf16.stride[1],
+          .v_stride = layer.v_bf16.stride[1],
+          .n_kv = layer.k_bf16.extent[1],
+          .head_dim = static_cast<int>(layer.k_bf16.extent[2])};
 }
 
 // W_O^h as a Gram matrix: ||x W||^2 = x gram x^T for W = wo[:, head] transposed.
@@ -97,25 +106,35 @@ struct LayerScorer::HeadSums {
 
 struct LayerScorer::ThreadMemory {
   AlignedBuffer<float> estimates;  // [sources, 64, tokens]
-  AlignedBuffer<float> estimate;   // [tokens] of one family and row block
-  AlignedBuffer<float> scratch;    // of estimators
+  AlignedBuffer<float> estimate;   // [tokens] of one binning and row block
+  std::vector<uint16_t> bins;      // [tokens] its bins
+  std::vector<int32_t> bin_counts;
+  AlignedBuffer<float> scratch;  // of estimators
   AlignedBuffer<char> kernel_scratch;
   AlignedBuffer<uint8_t> level;  // [families, 64, tokens]
   AlignedBuffer<float> mass;     // [candidates - 1, 64]
   AlignedBuffer<float> error;
   AlignedBuffer<float> column_mass;  // [tokens]
-  AlignedBuffer<float> output;       // [64, head_dim] dense output when the layer comes without
   std::vector<kernels::LevelFamily> families;
   std::vector<int32_t> counts;  // [64, level_counts] keys per level of each family
-  std::optional<TileFiller> filler;
+  Leveller leveller;
+  std::vector<double> level_mass;
   std::vector<double> level_uniform;
+};
+
+// Estimates in bins, of families that differ in forced keys only.
+struct Binning {
+  std::vector<size_t> sources;  // the estimate is the largest of theirs
+  std::vector<float> thresholds;
+  LevelTable table;
+  std::vector<size_t> families;
 };
 
 struct LayerScorer::Data {
   std::vector<std::unique_ptr<const runtime::Estimator>> estimators;  // [families]
   std::vector<std::unique_ptr<const runtime::Estimator>> sources;     // all that differ
-  std::vector<std::vector<size_t>> sources_of;                        // [families]
-  std::vector<LevelTable> tables;
+  std::vector<Binning> binnings;
+  std::vector<size_t> counts_at;    // [families] offset in a row block's counts
   std::vector<size_t> evidence_at;  // offset of each source in a head's evidence
   size_t evidence_floats = 0;
   AlignedBuffer<float> evidence;  // [heads, evidence_floats]
@@ -133,12 +152,12 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
   const runtime::CallShape call{shape.tokens, shape.tokens, shape.head_dim};
   size_t scratch = 0;
   int wide = shape.head_dim;
-  int most_levels = 0;
+  size_t most_bins = 0;
   for (const Family& family : space.families) {
     runtime::EstimatorParams params = family.params;
     params.last = shape.last;
     data_->estimators.push_back(runtime::make_estimator(params));
-    auto& own = data_->sources_of.emplace_back();
+    std::vector<size_t> own;
     for (const runtime::EstimatorParams& source : runtime::sources_of(params)) {
       size_t s = 0;
       while (s < data_->sources.size() && !(data_->sources[s]->params() == source)) ++s;
@@ -152,9 +171,18 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
     }
     std::vector<float> thresholds;
     for (size_t c = 0; c < family.values.size(); ++c) thresholds.push_back(family.lambda(c));
-    data_->tables.emplace_back(std::move(thresholds));
+    auto binning = std::find_if(
+        data_->binnings.begin(), data_->binnings.end(),
+        [&](const Binning& b) { return b.sources == own && b.thresholds == thresholds; });
+    if (binning == data_->binnings.end()) {
+      LevelTable table(thresholds);
+      most_bins = std::max(most_bins, table.bins());
+      binning = data_->binnings.insert(
+          binning, Binning{std::move(own), std::move(thresholds), std::move(table), {}});
+    }
+    binning->families.push_back(data_->counts_at.size());
+    data_->counts_at.push_back(data_->level_counts);
     data_->level_counts += family.values.size() + 1;
-    most_levels = std::max(most_levels, data_->tables.back().levels());
   }
   data_->scored = space.candidates() - 1;
   data_->evidence.resize(data_->evidence_floats * static_cast<size_t>(shape.heads));
@@ -169,12 +197,12 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
     memory.kernel_scratch.resize(std::max(backend.scratch_bytes(shape.head_dim, shape.tokens),
                                           backend.scratch_bytes(wide, kRowBlock)));
     memory.level.resize(space.families.size() * group * tokens);
-    memory.mass.resize(data_->scored * kRowBlock);
+    if (shape.extras) memory.mass.resize(data_->scored * kRowBlock);
     memory.error.resize(data_->scored * kRowBlock);
     memory.column_mass.resize(tokens);
-    memory.output.resize(static_cast<size_t>(kRowBlock) * static_cast<size_t>(shape.head_dim));
     memory.counts.resize(group * data_->level_counts);
-    memory.filler.emplace(most_levels);
+    memory.bins.resize(tokens);
+    memory.bin_counts.resize(most_bins);
   }
   data_->groups = static_cast<int>((blocks + kEstimateGroup - 1) / kEstimateGroup);
   data_->sums.resize(static_cast<size_t>(shape.heads) * static_cast<size_t>(data_->groups));
@@ -258,28 +286,33 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
              data_->evidence_at[s],
          memory.scratch.data(), memory.kernel_scratch.data()},
         begin, end, memory.estimates.data() + row_of(s, begin), tokens);
-  float* e = memory.estimate.data();
-  size_t counts_at = 0;
-  for (size_t f = 0; f < families; ++f) {
-    const LevelTable& table = data_->tables[f];
-    const auto& sources = data_->sources_of[f];
-    const size_t own_counts = static_cast<size_t>(table.levels()) + 1;
+  const auto counts_of = [&](size_t f, int64_t m) {
+    return counts_row(m).subspan(data_->counts_at[f], space_.families[f].values.size() + 1);
+  };
+  for (const Binning& binning : data_->binnings) {
     for (int64_t m = begin; m < end; ++m) {
-      const int64_t keys = head.keys_end(m);
-      const float* first = memory.estimates.data() + row_of(sources.front(), m);
-      std::copy(first, first + keys, e);
-      for (size_t i = 1; i < sources.size(); ++i) {
-        const float* other = memory.estimates.data() + row_of(sources[i], m);
-        for (int64_t j = 0; j < keys; ++j) e[j] = std::max(e[j], other[j]);
+      BinnedKeys keys{.table = &binning.table,
+                      .e = memory.estimates.data() + row_of(binning.sources.front(), m),
+                      .bin = memory.bins.data(),
+                      .counts = std::span(memory.bin_counts).first(binning.table.bins()),
+                      .keys = head.keys_end(m)};
+      if (binning.sources.size() > 1) {
+        float* e = memory.estimate.data();
+        std::copy(keys.e, keys.e + keys.keys, e);
+        for (size_t i = 1; i < binning.sources.size(); ++i) {
+          const float* other = memory.estimates.data() + row_of(binning.sources[i], m);
+          for (int64_t j = 0; j < keys.keys; ++j) e[j] = std::max(e[j], other[j]);
+        }
+        keys.e = e;
       }
-      runtime::force_keys(data_->estimators[f]->params(), head, m, e);
-      uint8_t* level = level_row(f, m);
-      table.assign(e, keys, level);
-      const auto counts = counts_row(m).subspan(counts_at, own_counts);
-      count_levels(level, keys, counts);
-      if (!space_.families[f].params.counts) memory.filler->fill(e, keys, level, counts);
+      binning.table.assign(keys.e, keys.keys, memory.bins.data());
+      count_bins(keys.bin, keys.keys, std::span(memory.bin_counts).first(binning.table.bins()));
+      for (const size_t f : binning.families) {
+        const auto unforced = runtime::unforced_keys(data_->estimators[f]->params(), head, m);
+        memory.leveller.assign(keys, unforced.begin, unforced.end,
+                               !space_.families[f].params.counts, level_row(f, m), counts_of(f, m));
+      }
     }
-    counts_at += own_counts;
   }
 
   for (int64_t m = begin; m < end; ++m) {
@@ -292,85 +325,49 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
     memory.families.clear();
     size_t at = 0;
     for (size_t f = 0; f < families; ++f) {
-      memory.families.push_back({level_row(f, m), data_->tables[f].levels(),
-                                 memory.mass.data() + at * kRowBlock,
+      memory.families.push_back({level_row(f, m),
+                                 static_cast<int>(space_.families[f].values.size()),
+                                 shape_.extras ? memory.mass.data() + at * kRowBlock : nullptr,
                                  memory.error.data() + at * kRowBlock});
       at += space_.families[f].values.size();
     }
-    kernels::ScoreBlock block;
-    block.head = head;
-    block.block = m;
-    block.lse = layer.lse.data + head_idx * layer.lse.stride[0] + first;
-    block.column_mass = memory.column_mass.data();
-    block.families = memory.families;
-    if (sampled) {
-      if (layer.o.data != nullptr) {
-        block.output = layer.o.data + head_idx * layer.o.stride[0] + first * layer.o.stride[1];
-        block.output_stride = layer.o.stride[1];
-      } else {
-        block.output = memory.output.data();
-        block.output_stride = shape_.head_dim;
-        backend_.attend(head, m, nullptr, memory.output.data(), shape_.head_dim, nullptr,
-                        memory.kernel_scratch.data());
-      }
-      block.gram = gram;
-    }
-    backend_.score(block, memory.kernel_scratch.data());
+    float norm[kRowBlock];
+    backend_.score({.head = head,
+                    .rows = rows_view(layer, head_idx / (shape_.heads / shape_.kv_heads)),
+                    .block = m,
+                    .lse = layer.lse.data + head_idx * layer.lse.stride[0] + first,
+                    .column_mass = memory.column_mass.data(),
+                    .families = memory.families,
+                    .gram = sampled ? gram : nullptr,
+                    .norm = norm},
+                   memory.kernel_scratch.data());
 
     // The sampled blocks stand for `stride` each; the last one, if extra, for itself.
     double weight[kRowBlock] = {};
     if (sampled) {
       const double block_weight = strided ? static_cast<double>(stride) : 1.0;
       for (int r = 0; r < rows; ++r) {
-        weight[r] = block_weight *
-                    (layer.residual.data != nullptr
-                         ? data_->inverse_norm[static_cast<size_t>(first + r)]
-                         : 1 / std::max(1e-30, squared_norm(block.output + r * block.output_stride,
-                                                            shape_.head_dim)));
+        weight[r] = block_weight * (layer.residual.data != nullptr
+                                        ? data_->inverse_norm[static_cast<size_t>(first + r)]
+                                        : 1 / std::max(1e-30, static_cast<double>(norm[r])));
       }
       sums.error_rows += block_weight * rows;
     }
-    // Uniform attention gives each key 1/(i + 1) from every row i that sees it: all rows for keys
-    // before the block, fewer and fewer for the block's own.
-    double uniform_mass[kRowBlock] =
-        {};  // of the block's own keys; that of the first is everyone's
-    double rows_below = 0;
-    for (int r = rows - 1; r >= 0; --r) {
-      rows_below += 1 / static_cast<double>(first + r + 1);
-      uniform_mass[r] = rows_below;
-    }
     at = 0;
-    counts_at = 0;
     for (size_t f = 0; f < families; ++f) {
-      const int levels = data_->tables[f].levels();
-      const auto counts = counts_row(m).subspan(counts_at, static_cast<size_t>(levels) + 1);
-      counts_at += counts.size();
-      const uint8_t* level = level_row(f, m);
-      memory.level_uniform.assign(counts.size(), 0);
-      for (size_t l = 0; l < counts.size(); ++l)
-        memory.level_uniform[l] = static_cast<double>(counts[l]) * uniform_mass[0];
-      for (int64_t j = first; j < keys; ++j)
-        memory.level_uniform[level[j]] += uniform_mass[j - first] - uniform_mass[0];
-      double recall[kRowBlock] = {};
+      const int levels = memory.families[f].levels;
+      const auto counts = counts_of(f, m);
+      memory.level_mass.resize(counts.size());
+      sum_levels(level_row(f, m), memory.column_mass.data(), keys, memory.level_mass);
       int64_t selected = 0;
-      double uniform = 0;
+      double kept = 0;
       for (int l = 0; l < levels; ++l, ++at) {
         selected += counts[static_cast<size_t>(l)];
-        uniform += memory.level_uniform[static_cast<size_t>(l)];
-        const float* mass = memory.mass.data() + at * kRowBlock;
-        double sum = 0;
-        double square = 0;
-        for (int r = 0; r < rows; ++r) {
-          recall[r] += static_cast<double>(mass[r]);
-          const double lost = std::max(0.0, 1 - recall[r]);
-          sum += 1 - lost;
-          square += lost * lost;
-        }
-        sums.recall[at] += sum;
-        sums.square[at] += square;
+        kept += memory.level_mass[static_cast<size_t>(l)];
+        const double recall = std::min(kept, static_cast<double>(rows));
+        sums.recall[at] += recall;
         sums.tiles[at] += static_cast<double>(runtime::tiles_for(selected));
-        sums.uniform[at] += uniform;
-        const auto mean = static_cast<float>(sum / rows);
+        const auto mean = static_cast<float>(recall / rows);
         sums.block_recall[static_cast<size_t>(m) * data_->scored + at] = mean;
         if (last) sums.last[at] = mean;
         if (!sampled) continue;
@@ -379,12 +376,50 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
           sums.error[at] += weight[r] * std::max(0.0, static_cast<double>(error[r]));
       }
     }
-    for (int64_t j = 0; j < keys; ++j) {
-      const float mass = memory.column_mass[static_cast<size_t>(j)];
-      auto& bin = sums.oracle[kFloatBins - 1 - float_bin(mass)];
-      bin.first += static_cast<double>(mass);
-      ++bin.second;
+    if (shape_.extras) add_extras(head, m, memory, counts_row(m), sums);
+  }
+}
+
+void LayerScorer::add_extras(const kernels::AttentionHead& head, int64_t m, ThreadMemory& memory,
+                             std::span<const int32_t> all_counts, HeadSums& sums) const {
+  const int rows = head.rows(m);
+  const int64_t first = head.first_row(m);
+  const int64_t keys = head.keys_end(m);
+  // Uniform attention gives each key 1/(i + 1) from every row i that sees it: all rows for keys
+  // before the block, fewer and fewer for the block's own.
+  double uniform_mass[kRowBlock] = {};  // of the block's own keys; that of the first is everyone's
+  double rows_below = 0;
+  for (int r = rows - 1; r >= 0; --r) {
+    rows_below += 1 / static_cast<double>(first + r + 1);
+    uniform_mass[r] = rows_below;
+  }
+  size_t at = 0;
+  size_t counts_at = 0;
+  for (const kernels::LevelFamily& family : memory.families) {
+    const auto counts = all_counts.subspan(counts_at, static_cast<size_t>(family.levels) + 1);
+    counts_at += counts.size();
+    memory.level_uniform.assign(counts.size(), 0);
+    for (size_t l = 0; l < counts.size(); ++l)
+      memory.level_uniform[l] = static_cast<double>(counts[l]) * uniform_mass[0];
+    for (int64_t j = first; j < keys; ++j)
+      memory.level_uniform[family.level[j]] += uniform_mass[j - first] - uniform_mass[0];
+    double recall[kRowBlock] = {};
+    double uniform = 0;
+    for (int l = 0; l < family.levels; ++l, ++at) {
+      uniform += memory.level_uniform[static_cast<size_t>(l)];
+      sums.uniform[at] += uniform;
+      for (int r = 0; r < rows; ++r) {
+        recall[r] += static_cast<double>(family.mass[l * kRowBlock + r]);
+        const double lost = std::max(0.0, 1 - recall[r]);
+        sums.square[at] += lost * lost;
+      }
     }
+  }
+  for (int64_t j = 0; j < keys; ++j) {
+    const float mass = memory.column_mass[static_cast<size_t>(j)];
+    auto& bin = sums.oracle[kFloatBins - 1 - float_bin(mass)];
+    bin.first += static_cast<double>(mass);
+    ++bin.second;
   }
 }
 
@@ -408,6 +443,7 @@ void LayerScorer::finish(const HeadSums& sums, std::vector<CandidateScore>& scor
     score.tiles = sums.tiles[c];
     score.share = runtime::cost_share(call, static_cast<int64_t>(sums.tiles[c]),
                                       data_->estimators[id.family]->flops(call));
+    if (!shape_.extras) continue;
     // The oracle spends the same number of keys on the largest true column masses.
     double budget = sums.tiles[c] * kernels::kKeyTile;
     double mass = 0;

@@ -15,24 +15,24 @@ namespace mi::search {
 
 struct CandidateScore {
   double recall = 0;          // mean over rows of the attention mass kept
-  double square = 0;          // mean over rows of the squared lost mass
+  double square = 0;          // mean over rows of the squared lost mass (*)
   double recall_p05 = 0;      // 5th percentile over row blocks of their mean recall
   double recall_min = 0;      // the worst row block
   double recall_last = 0;     // the last row block, where the answer is written
   double error = 0;           // mean over sampled rows of ||(o - o~) W_O||^2 / ||residual||^2
   double share = 0;           // cost as a share of dense
   double tiles = 0;           // executed
-  double oracle_lost = 0;     // lost mass of the true column mass as estimate at the same cost
-  double uniform_recall = 0;  // recall that uniform attention would have under the same mask
-};
+  double oracle_lost = 0;     // lost mass of the true column mass as estimate at the same cost (*)
+  double uniform_recall = 0;  // recall that uniform attention would have under the same mask (*)
+};                            // (*) where ScoreShape asks for extras, else 0
 
-// Attention of one layer as the dense pass computed it. Without o, the scorer computes the rows of
-// it that it needs.
+// Attention of one layer as the dense pass computed it.
 struct LayerAttention {
-  TensorView<const float, 3> q;         // [heads, tokens, head_dim]
-  TensorView<const float, 3> k;         // [kv_heads, tokens, head_dim]
-  TensorView<const float, 3> v;         // [kv_heads, tokens, head_dim]
-  TensorView<const float, 3> o;         // [heads, tokens, head_dim]; data null: computed here
+  TensorView<const float, 3> q;      // [heads, tokens, head_dim]
+  TensorView<const float, 3> k;      // [kv_heads, tokens, head_dim]
+  TensorView<const float, 3> v;      // [kv_heads, tokens, head_dim]
+  TensorView<const bf16, 3> k_bf16;  // k and v of a bf16 pass; data null: f32
+  TensorView<const bf16, 3> v_bf16;
   TensorView<const float, 2> lse;       // [heads, tokens]
   TensorView<const float, 2> residual;  // [tokens, hidden]; data null: error is relative to o
   TensorView<const float, 2> wo;        // [hidden, heads * head_dim]; data null: identity
@@ -47,6 +47,8 @@ struct ScoreShape {
   int head_dim = 0;
   int64_t last = 64;  // rows at the end that run dense under every candidate
   int threads = 1;
+  // Masses of every row, not of all rows together, and statistics of every key.
+  bool extras = true;
 };
 
 // Scores layers of one shape; holds the memory for it. Constructing and scoring throw
@@ -64,6 +66,8 @@ class LayerScorer {
   struct ThreadMemory;
   void score_group(const LayerAttention& layer, int head, int64_t begin, int64_t end,
                    const float* gram, ThreadMemory& memory, HeadSums& sums) const;
+  void add_extras(const kernels::AttentionHead& head, int64_t m, ThreadMemory& memory,
+                  std::span<const int32_t> counts, HeadSums& sums) const;
   void finish(const HeadSums& sums, std::vector<CandidateScore>& scores) const;
 
   const CandidateSpace& space_;

@@ -84,21 +84,20 @@ class WideLayer {
  public:
   explicit WideLayer(int threads) : threads_(threads) {}
 
-  LayerAttention of(const LayerQkv& layer, TensorView<const float, 3> o) {
+  LayerAttention of(const LayerQkv& layer) {
     LayerAttention wide;
     wide.q = layer.q;
     wide.k = layer.k;
     wide.v = layer.v;
-    wide.o = o;
     return wide;
   }
-  // The output is left to the scorer, which computes the row blocks that it samples, an eighth: o
-  // rounded to bf16 makes errors of 1e-9 to 1e-8 four times as large (SmolLM2, 2048 tokens).
-  LayerAttention of(const BasicLayerQkv<bf16>& layer, TensorView<const bf16, 3>) {
+  LayerAttention of(const BasicLayerQkv<bf16>& layer) {
     LayerAttention wide;
     wide.q = copy(layer.q, q_);
     wide.k = copy(layer.k, k_);
     wide.v = copy(layer.v, v_);
+    wide.k_bf16 = layer.k;
+    wide.v_bf16 = layer.v;
     return wide;
   }
 
@@ -134,7 +133,8 @@ Result<double> score_sample(const Model& model, const Sample& sample, const Cand
                       .kv_heads = spec.kv_heads,
                       .head_dim = spec.head_dim,
                       .last = options.last,
-                      .threads = options.threads},
+                      .threads = options.threads,
+                      .extras = options.extras},
                      *options.backend);
   WideLayer wide(options.threads);
   double scoring = 0;
@@ -143,7 +143,7 @@ Result<double> score_sample(const Model& model, const Sample& sample, const Cand
     MI_CHECK(dense.run(layer, o));
     const Clock::time_point start = Clock::now();
     MI_CHECK(check_finite(spec, layer.layer, o, options.threads));
-    LayerAttention scored = wide.of(layer, o);
+    LayerAttention scored = wide.of(layer);
     scored.lse = dense.lse();
     scored.residual = layer.residual;
     scored.wo = layer.wo;

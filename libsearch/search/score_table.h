@@ -41,6 +41,7 @@ struct ComputeOptions {
   int64_t last = 64;  // the prompt's last rows, dense under every candidate
   // Of the dense pass whose layers are scored; scores themselves are f32.
   runtime::Element element = runtime::Element::f32;
+  bool extras = true;  // scores that the objective `square` needs (ScoreShape)
 };
 
 [[nodiscard]] Result<ScoreTable> score_samples(const Model& model, std::span<const Sample> samples,

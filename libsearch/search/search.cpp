@@ -327,8 +327,10 @@ Result<SearchResult> search(const Model& model, std::span<const Sample> calibrat
                             const ProgressFn& progress) {
   MI_TRY(const HeadDimTimes* times, times_of(model.spec(), options));
   SearchResult result;
+  ComputeOptions compute = options.compute;
+  compute.extras = options.objective == Objective::square;
   MI_TRY(const ScoreTable table,
-         score_samples(model, calibration, options.space, options.compute, progress));
+         score_samples(model, calibration, options.space, compute, progress));
   result.forward_seconds = table.forward_seconds;
   result.score_seconds = table.score_seconds;
 

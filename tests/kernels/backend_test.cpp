@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <functional>
 #include <limits>
+#include <numeric>
 
 #include "kernels/reference.h"
 #include "kernels/tensor_view.h"
@@ -170,7 +171,14 @@ TEST_CASE("score agrees with the reference", "[cpu]") {
     uint64_t seed = 100;
     for (const Shape& shape : kShapes) {
       Problem problem(shape, ++seed);
-      if (&backend.f32() != &backend) problem.round_to_bf16();
+      const bool narrow = &backend.f32() != &backend;
+      if (narrow) problem.round_to_bf16();
+      const auto bf16_of = [](const std::vector<float>& from) {
+        std::vector<bf16> to;
+        for (float x : from) to.push_back(to_bf16(x));
+        return to;
+      };
+      const std::vector<bf16> k = bf16_of(problem.k), v = bf16_of(problem.v);
       const int d = shape.head_dim;
       const auto w = random_normal(static_cast<size_t>(d * d), seed + 9);
       std::vector<float> gram(static_cast<size_t>(d * d));
@@ -183,6 +191,10 @@ TEST_CASE("score agrees with the reference", "[cpu]") {
         const int64_t keys = problem.head.keys_end(m);
         std::vector<float> o(static_cast<size_t>(64 * d)), lse(64);
         reference_backend().attend(problem.head, m, nullptr, o.data(), d, lse.data(), nullptr);
+        std::vector<float> norms;
+        for (int64_t r = 0; r < problem.head.rows(m); ++r)
+          norms.push_back(std::inner_product(o.begin() + r * d, o.begin() + (r + 1) * d,
+                                             o.begin() + r * d, 0.0f));
         constexpr int kLevels = 5;
         std::mt19937_64 engine(seed);
         std::vector<std::vector<uint8_t>> level(3);
@@ -192,6 +204,7 @@ TEST_CASE("score agrees with the reference", "[cpu]") {
         std::fill(level[2].begin(), level[2].end(), uint8_t{kLevels});  // selects nothing at all
         const auto run = [&](const Backend& with, std::vector<float>& mass,
                              std::vector<float>& error, std::vector<float>& columns) {
+          std::vector<float> norm(64, 7.0f);
           mass.assign(3 * kLevels * 64, 7.0f);
           error.assign(3 * kLevels * 64, 7.0f);
           columns.assign(static_cast<size_t>(keys), 7.0f);
@@ -200,9 +213,20 @@ TEST_CASE("score agrees with the reference", "[cpu]") {
             families.push_back({level[f].data(), kLevels, mass.data() + f * kLevels * 64,
                                 error.data() + f * kLevels * 64});
           AlignedBuffer<char> scratch(with.scratch_bytes(d, shape.n_kv));
-          with.score(
-              {problem.head, m, lse.data(), columns.data(), families, o.data(), d, gram.data()},
-              scratch.data());
+          ScoreBlock block{.head = problem.head,
+                           .rows = {},
+                           .block = m,
+                           .lse = lse.data(),
+                           .column_mass = columns.data(),
+                           .families = families,
+                           .gram = gram.data(),
+                           .norm = norm.data()};
+          if (narrow)
+            block.rows = {k.data(),   v.data(), problem.head.k_stride, problem.head.v_stride,
+                          shape.n_kv, d};
+          with.score(block, scratch.data());
+          norm.resize(norms.size());
+          CHECK(worst_difference(norm, norms, {1e-5, 1e-4}) == "");
         };
         std::vector<float> got_mass, got_error, got_columns, want_mass, want_error, want_columns;
         run(backend, got_mass, got_error, got_columns);

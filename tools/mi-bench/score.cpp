@@ -41,15 +41,20 @@ Result<Row> measure_one(const BenchOptions& options, const kernels::Backend& bac
          runtime::Plan::make(one_layer(kHeads, kKvHeads, dim, {}), shape, backend, threads));
   AlignedBuffer<std::byte> workspace(plan.workspace_bytes());
   const auto space = search::default_candidates();
-  search::LayerScorer scorer(
-      space,
-      {.tokens = n, .heads = kHeads, .kv_heads = kKvHeads, .head_dim = dim, .threads = threads},
-      backend);
+  search::LayerScorer scorer(space,
+                             {.tokens = n,
+                              .heads = kHeads,
+                              .kv_heads = kKvHeads,
+                              .head_dim = dim,
+                              .threads = threads,
+                              .extras = false},
+                             backend);
   search::LayerAttention layer;
   layer.q = q.view();
   layer.k = k.view();
   layer.v = v.view();
-  layer.o = std::as_const(o).view();
+  layer.k_bf16 = std::as_const(narrow.k).view();
+  layer.v_bf16 = std::as_const(narrow.v).view();
   layer.lse = std::as_const(lse).view();
   layer.scale = 1 / std::sqrt(static_cast<float>(dim));
   Status failed;
