@@ -35,6 +35,15 @@ MI_INLINE __m512 exp2_coarse(__m512 x) {
   return _mm512_maskz_scalef_ps(0xffff, poly, x);
 }
 
+inline void copy_query(const bf16* q, int64_t stride, int rows, int dim, bf16* out) {
+  const int wide = padded(dim);
+  for (int r = 0; r < kRowBlock; ++r)
+    for (int x = 0; x < wide; x += kPanel) {
+      const __mmask32 mask = r < rows ? panel_mask(x, dim) : 0;
+      _mm512_store_si512(out + r * wide + x, _mm512_maskz_loadu_epi16(mask, q + r * stride + x));
+    }
+}
+
 struct RowState {
   bf16* q;     // [64, dim]
   float* o;    // [64, dim], columns in the order of V's tiles
@@ -49,12 +58,8 @@ struct RowState {
         sum(carve.floats(kRowBlock * 16)) {}
   void start(const bf16* query, int64_t stride, int rows, int dim) const {
     const int wide = padded(dim);
+    copy_query(query, stride, rows, dim, q);
     for (int r = 0; r < kRowBlock; ++r) {
-      for (int x = 0; x < wide; x += kPanel) {
-        const __mmask32 mask = r < rows ? panel_mask(x, dim) : 0;
-        _mm512_store_si512(q + r * wide + x,
-                           _mm512_maskz_loadu_epi16(mask, query + r * stride + x));
-      }
       for (int x = 0; x < wide; ++x) o[r * wide + x] = 0;
       for (int x = 0; x < 16; ++x) sum[r * 16 + x] = 0;
       top[r] = kNoTop;
