@@ -1,8 +1,12 @@
 // One function per kind of sample. Each gives exactly `length` tokens or an error.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <random>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "kernels/status.h"
 #include "libsearch/data/filler.h"
@@ -46,6 +50,43 @@ using Generator = Result<Draft> (*)(const SampleSpec& spec, int64_t length, uint
                                         const Tokenizer& tokenizer);
 [[nodiscard]] Result<Draft> make_repeat(const SampleSpec& spec, int64_t length, uint64_t seed,
                                         const Tokenizer& tokenizer);
+
+[[nodiscard]] Result<Draft> make_multi_key(const SampleSpec& spec, int64_t length, uint64_t seed,
+                                           const Tokenizer& tokenizer);
+[[nodiscard]] Result<Draft> make_variable_tracking(const SampleSpec& spec, int64_t length,
+                                                   uint64_t seed, const Tokenizer& tokenizer);
+
+// Exactly `room` tokens of the spec's texts: paragraphs from a random one on, going round, the last
+// cut.
+[[nodiscard]] Result<std::vector<Ids>> make_hay(const SampleSpec& spec, int64_t room,
+                                                SampleRandom& random, const Tokenizer& tokenizer);
+// The paragraph that begins nearest to this fraction of the hay; one past the last is its end.
+[[nodiscard]] size_t place_at(const std::vector<Ids>& hay, double depth);
+// Something to be put before the hay's paragraph `place`, so that it interrupts no sentence.
+struct Fact {
+  size_t place = 0;
+  Ids ids;
+};
+// Hay and facts as one text; facts of one place in the order given.
+[[nodiscard]] Ids hide(const std::vector<Ids>& hay, const std::vector<Fact>& facts);
+
+// Hay with the facts, the question and its answer, which ends the sample.
+[[nodiscard]] Draft ask(Ids text, const Ids& question, const Ids& answer);
+
+// "Oslo": names that a small model knows as one or two tokens.
+inline constexpr std::array<std::string_view, 24> kCities = {
+    "Oslo",   "Lima",   "Cairo",  "Paris",   "Tokyo",  "Rome",   "Berlin", "Madrid",
+    "Vienna", "Dublin", "Athens", "Lisbon",  "London", "Moscow", "Sydney", "Boston",
+    "Dallas", "Denver", "Havana", "Jakarta", "Kyoto",  "Mumbai", "Prague", "Warsaw"};
+// "The secret number of Oslo is 48213." and what asks for it.
+struct Secret {
+  std::string city;
+  std::string number;
+  [[nodiscard]] Result<Ids> fact(const Tokenizer& tokenizer) const;
+  [[nodiscard]] Result<Ids> question(const Tokenizer& tokenizer) const;
+  [[nodiscard]] Result<Ids> answer(const Tokenizer& tokenizer) const;
+};
+[[nodiscard]] std::string random_digits(SampleRandom& random, int count);
 
 // "length 12: a kv_retrieval sample needs at least 140 tokens".
 [[nodiscard]] Failure length_too_small(const SampleSpec& spec, int64_t length, int64_t least);

@@ -60,7 +60,8 @@ SampleSpec read_sample(const YamlNode& node, const std::filesystem::path& folder
   const YamlMap map(node, {"kind", "texts", "seed", "start", "part"}, errors);
   SampleSpec spec;
   spec.kind = map.string("kind");
-  read_word(map.need("kind"), {"text", "kv_retrieval", "needle", "repeat"}, errors);
+  read_word(map.need("kind"),
+            {"text", "kv_retrieval", "needle", "repeat", "multi_key", "variable_tracking"}, errors);
   if (spec.kind == "text")
     refuse_key(map, "seed", spec.kind, errors);
   else
@@ -87,7 +88,7 @@ SampleSpec read_sample(const YamlNode& node, const std::filesystem::path& folder
 
 // A certificate is worth something only on samples that the calibration has not seen.
 std::string shared_by(const SampleSpec& a, const SampleSpec& b) {
-  const bool drawn = a.kind == "kv_retrieval" || a.kind == "needle";  // answer drawn by seed
+  const bool drawn = a.kind != "text" && a.kind != "repeat";  // the answer is drawn by seed
   if (drawn && b.kind == a.kind && a.seed == b.seed)
     return fmt::format("{} seed {}", a.kind, a.seed);
   if (a.part_end <= b.part_begin || b.part_end <= a.part_begin) return "";

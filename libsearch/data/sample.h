@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,7 +16,7 @@ namespace mi::search {
 
 struct Sample {
   std::string source;  // "text text-00.txt", "needle seed 7", ...: printable, no machine paths
-  std::string kind;    // text, kv_retrieval, needle, repeat, tokens
+  std::string kind;    // a recipe's, or tokens
   std::vector<int32_t> ids;  // exactly `length` asked for
   std::string sha256;        // of the ids as little-endian int32
   // Tokens [answer_begin, answer_end) are the answer that ends a retrieval sample; equal if none.
@@ -35,6 +36,9 @@ struct SampleSpec {
   // and held-out samples on disjoint parts of one text share no byte of it.
   double part_begin = 0;
   double part_end = 1;
+  // needle, multi_key: where in the text the asked fact lies, from 0 to 1; drawn when not given. No
+  // key of recipes.
+  std::optional<double> depth;
 };
 struct Recipe {
   std::string name;

@@ -66,29 +66,31 @@ Decoder::~Decoder() = default;
 
 Result<Tensor<float, 2>> Decoder::forward(std::span<const int32_t> ids,
                                           const AttentionFn& attention,
-                                          const LayerProgressFn& progress) const {
-  return run<float>(primitives_->layers, ids, attention, progress);
+                                          const LayerProgressFn& progress, int64_t position) const {
+  return run<float>(primitives_->layers, ids, attention, progress, position);
 }
 
 Result<Tensor<float, 2>> Decoder::forward(std::span<const int32_t> ids,
                                           const BasicAttentionFn<bf16>& attention,
-                                          const LayerProgressFn& progress) const {
+                                          const LayerProgressFn& progress, int64_t position) const {
   MI_CHECK(bf16_linear_available());
-  return run<bf16>(DecoderShapes<bf16>(spec_), ids, attention, progress);
+  return run<bf16>(DecoderShapes<bf16>(spec_), ids, attention, progress, position);
 }
 
 template <class T>
 Result<Tensor<float, 2>> Decoder::run(const DecoderShapes<T>& shapes, std::span<const int32_t> ids,
                                       const BasicAttentionFn<T>& attention,
-                                      const LayerProgressFn& progress) const {
+                                      const LayerProgressFn& progress, int64_t position) const {
   if (ids.empty()) return fail(Code::invalid_argument, "forward: got no tokens, expected some");
+  if (position < 0)
+    return fail(Code::invalid_argument, fmt::format("forward: got position {}", position));
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= spec_.vocab) {
       return fail(Code::invalid_argument, fmt::format("token {}: got id {}, expected 0 to {} ({})",
                                                       i, ids[i], spec_.vocab - 1, file_));
     }
   }
-  ForwardPass<T> pass(spec_, weights_, shapes, static_cast<int64_t>(ids.size()));
+  ForwardPass<T> pass(spec_, weights_, shapes, static_cast<int64_t>(ids.size()), position);
   MI_CHECK(pass.embed(ids));
   for (int layer = 0; layer < spec_.layers; ++layer) {
     MI_CHECK(pass.load(layer));

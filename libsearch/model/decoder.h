@@ -26,10 +26,12 @@ class Decoder {
   // As Model's; may throw std::bad_alloc and dnnl::error.
   [[nodiscard]] Result<Tensor<float, 2>> forward(std::span<const int32_t> ids,
                                                  const AttentionFn& attention,
-                                                 const LayerProgressFn& progress) const;
+                                                 const LayerProgressFn& progress,
+                                                 int64_t position) const;
   [[nodiscard]] Result<Tensor<float, 2>> forward(std::span<const int32_t> ids,
                                                  const BasicAttentionFn<bf16>& attention,
-                                                 const LayerProgressFn& progress) const;
+                                                 const LayerProgressFn& progress,
+                                                 int64_t position) const;
   [[nodiscard]] Status logits(TensorView<const float, 2> hidden, TensorView<float, 2> out) const;
 
  private:
@@ -37,7 +39,8 @@ class Decoder {
   [[nodiscard]] Result<Tensor<float, 2>> run(const DecoderShapes<T>& shapes,
                                              std::span<const int32_t> ids,
                                              const BasicAttentionFn<T>& attention,
-                                             const LayerProgressFn& progress) const;
+                                             const LayerProgressFn& progress,
+                                             int64_t position) const;
   const ModelSpec& spec_;
   DecoderWeights weights_;
   std::string file_;

@@ -37,7 +37,7 @@ Status convert(const WeightTensor& tensor, int interleaved_head_dim, int threads
 
 template <class T>
 ForwardPass<T>::ForwardPass(const ModelSpec& spec, const DecoderWeights& weights,
-                            const DecoderShapes<T>& shapes, int64_t tokens)
+                            const DecoderShapes<T>& shapes, int64_t tokens, int64_t first_position)
     : spec_(spec),
       weights_(weights),
       shapes_(shapes),
@@ -76,10 +76,10 @@ ForwardPass<T>::ForwardPass(const ModelSpec& spec, const DecoderWeights& weights
   const int half = spec_.head_dim / 2;
   for (int i = 0; i < half; ++i) {
     const double frequency = std::pow(spec_.rope_theta, -2.0 * i / spec_.head_dim);
-    for (int64_t position = 0; position < tokens; ++position) {
-      const double angle = static_cast<double>(position) * frequency;
-      cosine_[count(position, half) + count(i)] = static_cast<float>(std::cos(angle));
-      sine_[count(position, half) + count(i)] = static_cast<float>(std::sin(angle));
+    for (int64_t row = 0; row < tokens; ++row) {
+      const double angle = static_cast<double>(first_position + row) * frequency;
+      cosine_[count(row, half) + count(i)] = static_cast<float>(std::cos(angle));
+      sine_[count(row, half) + count(i)] = static_cast<float>(std::sin(angle));
     }
   }
 }

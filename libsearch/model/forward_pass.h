@@ -45,7 +45,7 @@ template <class T>
 class ForwardPass {
  public:
   ForwardPass(const ModelSpec& spec, const DecoderWeights& weights, const DecoderShapes<T>& shapes,
-              int64_t tokens);
+              int64_t tokens, int64_t first_position);
 
   [[nodiscard]] Status embed(std::span<const int32_t> ids);
   [[nodiscard]] Status load(int layer);

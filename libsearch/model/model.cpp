@@ -67,13 +67,15 @@ class LoadedModel final : public Model {
   [[nodiscard]] Status tokenizer_status() const override { return parts_.tokenizer_status; }
   [[nodiscard]] Result<Tensor<float, 2>> forward(std::span<const int32_t> ids,
                                                  const AttentionFn& attention,
-                                                 const LayerProgressFn& progress) const override {
-    return guarded(path_, [&] { return decoder_->forward(ids, attention, progress); });
+                                                 const LayerProgressFn& progress,
+                                                 int64_t position) const override {
+    return guarded(path_, [&] { return decoder_->forward(ids, attention, progress, position); });
   }
   [[nodiscard]] Result<Tensor<float, 2>> forward(std::span<const int32_t> ids,
                                                  const BasicAttentionFn<bf16>& attention,
-                                                 const LayerProgressFn& progress) const override {
-    return guarded(path_, [&] { return decoder_->forward(ids, attention, progress); });
+                                                 const LayerProgressFn& progress,
+                                                 int64_t position) const override {
+    return guarded(path_, [&] { return decoder_->forward(ids, attention, progress, position); });
   }
   [[nodiscard]] Status logits(TensorView<const float, 2> hidden,
                               TensorView<float, 2> out) const override {

@@ -67,14 +67,17 @@ class Model {
 
   // One forward pass with one layer's weights and activations resident. Returns the final hidden
   // states after the last norm, [tokens, hidden]. The same bits for any number of threads.
+  // ids[0] stands at `position`: what lies before it, `attention` remembers (search/decode.h).
   [[nodiscard]] virtual Result<Tensor<float, 2>> forward(std::span<const int32_t> ids,
                                                          const AttentionFn& attention,
-                                                         const LayerProgressFn& progress) const = 0;
+                                                         const LayerProgressFn& progress,
+                                                         int64_t position = 0) const = 0;
   // The same in bf16: linear layers, q, k, v and o. The stream, norms, the rotary embedding and all
   // sums stay f32. Code::unsupported where this CPU cannot.
   [[nodiscard]] virtual Result<Tensor<float, 2>> forward(std::span<const int32_t> ids,
                                                          const BasicAttentionFn<bf16>& attention,
-                                                         const LayerProgressFn& progress) const = 0;
+                                                         const LayerProgressFn& progress,
+                                                         int64_t position = 0) const = 0;
   // logits [rows, vocab] of given rows of hidden states [rows, hidden].
   [[nodiscard]] virtual Status logits(TensorView<const float, 2> hidden,
                                       TensorView<float, 2> out) const = 0;

@@ -48,9 +48,9 @@ float attention_scale(const ModelSpec& spec) {
 
 Result<PlannedAttention> PlannedAttention::make(const runtime::HeadConfig& config, int64_t tokens,
                                                 const ComputeOptions& options,
-                                                runtime::Element element) {
+                                                runtime::Element element, int64_t keys) {
   const runtime::PlanShape shape{.n_q = tokens,
-                                 .n_kv = tokens,
+                                 .n_kv = keys > 0 ? keys : tokens,
                                  .heads = config.model.heads,
                                  .kv_heads = config.model.kv_heads,
                                  .head_dim = config.model.head_dim,

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/status.h"
 #include "kernels/tensor_view.h"
@@ -14,12 +16,13 @@ namespace mi::search {
 
 struct ComputeOptions;
 
-// A plan with its workspace and log-sum-exp, for prompts of one length.
+// A plan with its workspace and log-sum-exp, for calls of one length: `tokens` queries, the last of
+// `keys` keys (0: as many).
 class PlannedAttention {
  public:
   [[nodiscard]] static Result<PlannedAttention> make(
       const runtime::HeadConfig& config, int64_t tokens, const ComputeOptions& options,
-      runtime::Element element = runtime::Element::f32);
+      runtime::Element element = runtime::Element::f32, int64_t keys = 0);
   // Layers in turn: layer 0 begins a forward pass. T is the element's type.
   template <class T>
   [[nodiscard]] Status run(const BasicLayerQkv<T>& layer, TensorView<T, 3> o) {
@@ -29,6 +32,7 @@ class PlannedAttention {
   }
   [[nodiscard]] TensorView<const float, 2> lse() const { return lse_.view(); }  // of the last run
   [[nodiscard]] const std::vector<runtime::HeadStats>& stats() const { return stats_; }
+  [[nodiscard]] const std::vector<std::string>& notes() const { return plan_.notes(); }
 
  private:
   PlannedAttention(runtime::Plan plan, int heads, int64_t tokens)

@@ -183,41 +183,6 @@ Result<SampleVerdict> verify_sample(const Model& model, const runtime::HeadConfi
   return fail(Code::out_of_memory, "verify: not enough memory for a sample of this length");
 }
 
-Result<AnswerVerdict> answer_sample(const Model& model, const runtime::HeadConfig& config,
-                                    const Sample& sample, const ComputeOptions& options) try {
-  const ModelSpec& spec = model.spec();
-  const int64_t rows = sample.answer_end - sample.answer_begin;
-  if (rows < 1 || sample.answer_begin < 1)
-    return fail(Code::invalid_argument, sample.source + ": has no answer to judge");
-  const Clock::time_point start = Clock::now();
-  MI_TRY(PlannedAttention attention, PlannedAttention::make(config, sample.length(), options));
-  AnswerVerdict verdict;
-  MI_TRY(const auto hidden,
-         model.forward(sample.ids,
-                       [&](const LayerQkv& layer, TensorView<float, 3> o) -> Status {
-                         MI_CHECK(attention.run(layer, o));
-                         for (const runtime::HeadStats& head : attention.stats())
-                           verdict.share += head.share / spec.heads / spec.layers;
-                         return {};
-                       },
-                       {}));
-  verdict.seconds = seconds_since(start);
-  Matrix logits(rows, spec.vocab);
-  MI_CHECK(
-      model.logits({hidden.data() + (sample.answer_begin - 1) * spec.hidden, {rows, spec.hidden}},
-                   {logits.data(), {rows, spec.vocab}}));
-  verdict.right = true;
-  for (int64_t r = 0; r < rows; ++r) {
-    const int32_t token = sample.ids[static_cast<size_t>(sample.answer_begin + r)];
-    auto row = logits.row(r);
-    verdict.right = log_softmax(row) == token && verdict.right;
-    verdict.logp += static_cast<double>(row(token));
-  }
-  return verdict;
-} catch (const std::bad_alloc&) {
-  return fail(Code::out_of_memory, "answers: not enough memory for a sample of this length");
-}
-
 runtime::HeldOut summarize(std::span<const SampleVerdict> verdicts) {
   runtime::HeldOut held_out;
   const auto count = static_cast<double>(verdicts.size());

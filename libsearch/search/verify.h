@@ -44,17 +44,6 @@ struct DenseReference {
                                                   const Sample& sample, const DenseReference& dense,
                                                   const ComputeOptions& options,
                                                   const LayerProgressFn& progress);
-// How a retrieval sample's answer is predicted, teacher-forced from one prefill.
-struct AnswerVerdict {
-  bool right = false;  // every answer token is the preferred one
-  double logp = 0;     // of the whole answer
-  double share = 0;    // executed cost
-  double seconds = 0;
-};
-[[nodiscard]] Result<AnswerVerdict> answer_sample(const Model& model,
-                                                  const runtime::HeadConfig& config,
-                                                  const Sample& sample,
-                                                  const ComputeOptions& options);
 // Mean over samples.
 [[nodiscard]] runtime::HeldOut summarize(std::span<const SampleVerdict> verdicts);
 [[nodiscard]] Result<std::vector<SampleVerdict>> verify(const Model& model,

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -95,7 +96,8 @@ std::string recipe_error(const std::string& from, const std::string& to) {
 }  // namespace
 
 TEST_CASE("every kind gives exactly the tokens asked for, and the same ones again") {
-  const auto kind = GENERATE(as<std::string>(), "text", "needle", "kv_retrieval", "repeat");
+  const auto kind = GENERATE(as<std::string>(), "text", "needle", "kv_retrieval", "repeat",
+                             "multi_key", "variable_tracking");
   const auto length = GENERATE(as<int64_t>(), 512, 513, 577, 1000, 4096, 20001);
   for (uint64_t seed = 0; seed < 5; ++seed) {
     const Sample sample = make(spec_of(kind, kind == "text" ? 0 : seed), length);
@@ -116,7 +118,8 @@ TEST_CASE("every kind gives exactly the tokens asked for, and the same ones agai
 }
 
 TEST_CASE("seeds and lengths give different samples") {
-  for (const std::string kind : {"needle", "kv_retrieval", "repeat"}) {
+  for (const std::string kind :
+       {"needle", "kv_retrieval", "repeat", "multi_key", "variable_tracking"}) {
     std::set<std::string> digests;
     for (uint64_t seed = 0; seed < 20; ++seed)
       digests.insert(make(spec_of(kind, seed), 2000).sha256);
@@ -134,6 +137,8 @@ TEST_CASE("samples are the same on every machine") {
         "9368da34276ce7fd940bbe2cca7abfc82aaff72772c88ce13d73e239ed5d01fd");
   CHECK(make(spec_of("repeat", 7), 600).sha256 ==
         "bf306cfc5b7458a804ff35df0b704f5cd05f1f207ac2a73bad8f6f1bc2d18769");
+  CHECK(make(spec_of("multi_key", 7), 600).sha256 == "469c609958620a449aa2a7a1ff1bcffca96c8988c97c3f1bfb3a6d05d41cbe82");
+  CHECK(make(spec_of("variable_tracking", 7), 600).sha256 == "24a961974f38c0fba193f2fa3dbcbcb569a6734a80a771eb9f4191b56e0a8977");
 }
 
 TEST_CASE("the digest is SHA-256 of the ids as little-endian int32") {
@@ -188,6 +193,79 @@ TEST_CASE("a needle lies whole in the text and its number is the answer") {
   CHECK(depths.size() >= 5);  // spread over the six thousands
 }
 
+TEST_CASE("a needle lies at the depth asked for, to half a paragraph") {
+  constexpr int64_t kLength = 6000;
+  for (const double depth : {0.0, 0.1, 0.5, 0.9, 1.0}) {
+    for (const std::string kind : {"needle", "multi_key"}) {
+      SampleSpec spec = spec_of(kind, 3);
+      spec.depth = depth;
+      const Sample sample = make(spec, kLength);
+      const std::string text = text_of(sample);
+      const size_t asked = text.rfind("\nAnswer: ") + 9;
+      const std::string sentence = text.substr(asked) + ".\n\n";
+      const auto at = static_cast<double>(text.find(sentence));
+      const auto question = static_cast<double>(text.find("\n\nQuestion: "));
+      INFO(kind << " depth " << depth << " at " << at << " of " << question);
+      // Paragraphs are split to 192 tokens; eight facts of 43 move the others along.
+      CHECK(std::abs(at - depth * question) < 96 + 8 * 43);
+      if (depth == 0 && kind == "needle") CHECK(at == 0);
+      if (depth == 1)
+        CHECK(text.find("The secret", static_cast<size_t>(at) + sentence.size()) >
+              static_cast<size_t>(question) - 8 * 43);
+    }
+  }
+}
+
+TEST_CASE("one of eight facts with distinct keys and numbers is asked for") {
+  std::set<std::string> cities_asked;
+  for (uint64_t seed = 0; seed < 30; ++seed) {
+    const Sample sample = make(spec_of("multi_key", seed), 3000);
+    const std::string text = text_of(sample);
+    const std::string fact = "The secret number of ";
+    std::set<std::string> cities, numbers;
+    std::string asked_number;
+    const size_t question = text.find("\n\nQuestion: ");
+    const size_t city_at = text.rfind(fact) + fact.size();
+    const std::string asked = text.substr(city_at, text.find(' ', city_at) - city_at);
+    for (size_t at = text.find(fact); at < question; at = text.find(fact, at + 1)) {
+      const size_t begin = at + fact.size();
+      const size_t end = text.find(" is ", begin);
+      const std::string number = text.substr(end + 4, 5);
+      cities.insert(text.substr(begin, end - begin));
+      numbers.insert(number);
+      CHECK(text.substr(end + 9, 3) == ".\n\n");
+      if (text.substr(begin, end - begin) == asked) asked_number = number;
+    }
+    CHECK(cities.size() == 8);
+    CHECK(numbers.size() == 8);
+    CHECK(answer_of(sample) == " " + asked_number);
+    cities_asked.insert(asked);
+  }
+  CHECK(cities_asked.size() > 10);
+}
+
+TEST_CASE("variables are assigned in a chain whose names, in order, are the answer") {
+  for (uint64_t seed = 0; seed < 30; ++seed) {
+    const std::string text = text_of(make(spec_of("variable_tracking", seed), 3000));
+    const size_t question = text.find("\n\nQuestion: ");
+    std::string answer;
+    std::set<std::string> names;
+    std::string value = text.substr(text.find(" value ", question) + 7, 5);
+    size_t at = 0;
+    for (int i = 0; i < 5; ++i) {
+      at = text.find(" = " + value + "\n\n", at);
+      REQUIRE(at < question);
+      const std::string name = text.substr(at - 5, 5);
+      CHECK(text.substr(at - 9, 4) == "VAR ");
+      answer += (i == 0 ? " " : ", ") + name;
+      names.insert(name);
+      value = "VAR " + name;
+    }
+    CHECK(names.size() == 5);
+    CHECK(answer_of(make(spec_of("variable_tracking", seed), 3000)) == answer);
+  }
+}
+
 TEST_CASE("a repeated passage comes back and ends the sample") {
   const Sample sample = make(spec_of("repeat", 5), 4096);
   const std::string text = text_of(sample);
@@ -202,7 +280,7 @@ TEST_CASE("a text too short for the length is an error with names and numbers") 
   const Folder folder;
   SampleSpec spec;
   spec.texts = {folder.write("tiny.txt", "only this"), folder.write("empty.txt", "")};
-  for (const std::string kind : {"text", "needle", "repeat"}) {
+  for (const std::string kind : {"text", "needle", "repeat", "multi_key", "variable_tracking"}) {
     spec.kind = kind;
     const std::string error = error_of(spec, 1000);
     INFO(error);
@@ -221,6 +299,8 @@ TEST_CASE("a text too short for the length is an error with names and numbers") 
 TEST_CASE("a length that a kind cannot fill, or no length, is refused") {
   CHECK(error_of(spec_of("needle", 1), 20).find("needs at least") != std::string::npos);
   CHECK(error_of(spec_of("kv_retrieval", 1), 100).find("needs at least") != std::string::npos);
+  CHECK(error_of(spec_of("multi_key", 1), 100).find("needs at least") != std::string::npos);
+  CHECK(error_of(spec_of("variable_tracking", 1), 100).find("needs at least") != std::string::npos);
   CHECK(error_of(spec_of("repeat", 1), 10).find("needs at least 64") != std::string::npos);
   CHECK(error_of(spec_of("text", 0), 0).find("length: found 0") != std::string::npos);
   CHECK(error_of(spec_of("poem", 0), 10).find("found 'poem'") != std::string::npos);

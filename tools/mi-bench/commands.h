@@ -33,7 +33,6 @@ struct BenchOptions {
   int64_t tokens = 8192;
   std::string tokens_file;
   std::string logits_file;
-  int count = 30;
   uint64_t seed = 0;
   int threads = 0;
   std::string backend;
@@ -47,7 +46,6 @@ struct BenchOptions {
   std::optional<double> dense;  // GFLOP/s of a host engine's dense attention
 };
 void add_frontier(CLI::App& app, BenchOptions& options, std::function<int()>& run);
-void add_needles(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_prefill(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 // The machine and our kernels on it; no model.
 void add_roof(CLI::App& app, BenchOptions& options, std::function<int()>& run);

@@ -13,7 +13,6 @@ int main(int argc, char** argv) try {
   mi::tools::BenchOptions options;
   std::function<int()> run;
   mi::tools::add_frontier(app, options, run);
-  mi::tools::add_needles(app, options, run);
   mi::tools::add_prefill(app, options, run);
   mi::tools::add_roof(app, options, run);
   mi::tools::add_attention(app, options, run);

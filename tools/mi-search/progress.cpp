@@ -16,6 +16,17 @@ std::string duration_text(double seconds) {
   return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
 }
 
+namespace {
+
+// Nothing is known at the start.
+std::string time_text(double fraction, double elapsed) {
+  if (fraction <= 0) return "";
+  if (fraction >= 1) return duration_text(elapsed);
+  return duration_text(elapsed * (1 - fraction) / fraction) + " left";
+}
+
+}  // namespace
+
 Progress::Progress() : terminal_(terminal(STDERR_FILENO)), start_(Clock::now()) {}
 Progress::~Progress() {
   end_line();
@@ -35,21 +46,20 @@ void Progress::update(std::string_view stage, double fraction) {
     last_tenth_ = -1;
   }
   const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
-  const double left = fraction > 0 ? elapsed * (1 - fraction) / fraction : 0;
+  const std::string time = time_text(fraction, elapsed);
   if (terminal_.interactive) {
     const int width = std::clamp(terminal_.width - 45, 5, 40);
     const int filled = static_cast<int>(std::lround(fraction * width));
     print_note(fmt::format("\r{:<7} [{:#<{}}{:.<{}}] {:3.0f}%  {:<22}", stage_, "", filled, "",
-                           width - filled, 100 * fraction,
-                           fraction < 1 ? duration_text(left) + " left" : duration_text(elapsed)));
+                           width - filled, 100 * fraction, time));
     line_open_ = true;
     return;
   }
   const int tenth = static_cast<int>(fraction * 10);
   if (tenth == last_tenth_) return;
   last_tenth_ = tenth;
-  print_note(fmt::format("{} {:.0f}%, {}\n", stage_, 100 * fraction,
-                         fraction < 1 ? duration_text(left) + " left" : duration_text(elapsed)));
+  print_note(
+      fmt::format("{} {:.0f}%{}{}\n", stage_, 100 * fraction, time.empty() ? "" : ", ", time));
 }
 
 }  // namespace mi::tools

@@ -13,11 +13,11 @@
 #include <omp.h>
 
 #include "libruntime/atomic_file.h"
-#include "libsearch/model/linear.h"
 #include "libsearch/report/text.h"
 #include "libsearch/search/predict.h"
 #include "libsearch/search/search.h"
 #include "tools/mi-search/progress.h"
+#include "tools/precision.h"
 #include "tools/terminal.h"
 
 namespace mi::tools {
@@ -106,17 +106,6 @@ std::string describe(const SearchToolOptions& options, runtime::Element element)
   add("--candidates", file(options.candidates), "");
   add("--precision", element == runtime::Element::bf16 ? "bf16" : "f32", "f32");
   return fmt::format("{}", fmt::join(words, " "));
-}
-
-// Of the dense pass: bf16 where the backend has instructions for it, unless asked otherwise.
-Result<runtime::Element> choose_element(const std::string& precision,
-                                        const kernels::Backend& backend) {
-  if (precision == "f32") return runtime::Element::f32;
-  const Status has_bf16 = search::bf16_linear_available();
-  if (precision == "bf16" && !has_bf16)
-    return fail(has_bf16.code, "--precision bf16: " + has_bf16.what + "; expected f32 or auto");
-  const bool chosen = precision == "bf16" || (has_bf16 && &backend.f32() != &backend);
-  return chosen ? runtime::Element::bf16 : runtime::Element::f32;
 }
 
 Result<search::SearchOptions> search_options(const SearchToolOptions& options) {
