@@ -137,8 +137,10 @@ TEST_CASE("samples are the same on every machine") {
         "9368da34276ce7fd940bbe2cca7abfc82aaff72772c88ce13d73e239ed5d01fd");
   CHECK(make(spec_of("repeat", 7), 600).sha256 ==
         "bf306cfc5b7458a804ff35df0b704f5cd05f1f207ac2a73bad8f6f1bc2d18769");
-  CHECK(make(spec_of("multi_key", 7), 600).sha256 == "469c609958620a449aa2a7a1ff1bcffca96c8988c97c3f1bfb3a6d05d41cbe82");
-  CHECK(make(spec_of("variable_tracking", 7), 600).sha256 == "24a961974f38c0fba193f2fa3dbcbcb569a6734a80a771eb9f4191b56e0a8977");
+  CHECK(make(spec_of("multi_key", 7), 600).sha256 ==
+        "469c609958620a449aa2a7a1ff1bcffca96c8988c97c3f1bfb3a6d05d41cbe82");
+  CHECK(make(spec_of("variable_tracking", 7), 600).sha256 ==
+        "24a961974f38c0fba193f2fa3dbcbcb569a6734a80a771eb9f4191b56e0a8977");
 }
 
 TEST_CASE("the digest is SHA-256 of the ids as little-endian int32") {
