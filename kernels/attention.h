@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/bf16.h"
+#include "kernels/half.h"
 
 namespace mi::kernels {
 

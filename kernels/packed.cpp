@@ -1,5 +1,3 @@
-// bf16 input on a backend that has no instruction for it: K and V become f32 rows once per KV head,
-// queries and outputs are converted row block by row block.
 #include "kernels/packed.h"
 
 #include <algorithm>
@@ -15,15 +13,8 @@ size_t row_floats(int head_dim) {
 
 }  // namespace
 
-size_t Backend::packed_bytes(int head_dim, int64_t n_kv) const {
-  return 2 * static_cast<size_t>(n_kv) * static_cast<size_t>(head_dim) * sizeof(float);
-}
-
-size_t Backend::packed_scratch_bytes(int head_dim, int64_t n_kv) const {
-  return scratch_bytes(head_dim, n_kv) + 2 * row_floats(head_dim) * sizeof(float);
-}
-
-void Backend::pack(const KeyValueRows& rows, int64_t tile, std::byte* packed) const {
+template <class T>
+void widen_tile(const BasicKeyValueRows<T>& rows, int64_t tile, std::byte* packed) {
   const int64_t first = tile * kKeyTile;
   const int64_t count = std::min<int64_t>(kKeyTile, rows.n_kv - first);
   float* k = reinterpret_cast<float*>(packed) + first * rows.head_dim;
@@ -32,13 +23,14 @@ void Backend::pack(const KeyValueRows& rows, int64_t tile, std::byte* packed) co
         k + rows.n_kv * rows.head_dim);
 }
 
-void Backend::attend_packed(const PackedGroup& group, void* scratch) const {
+template <class T>
+void attend_widened(const Backend& backend, const BasicPackedGroup<T>& group, void* scratch) {
   const int dim = group.rows.head_dim;
   const AttentionHead shape = group.shape();
   auto* q = static_cast<float*>(scratch);
   float* o = q + row_floats(dim);
   float* rest = o + row_floats(dim);
-  for (HeadBlock& part : group.blocks) {
+  for (BasicHeadBlock<T>& part : group.blocks) {
     const int64_t first = shape.first_row(part.block);
     const int rows = shape.rows(part.block);
     // The block alone is a head whose only rows are its last ones.
@@ -50,12 +42,28 @@ void Backend::attend_packed(const PackedGroup& group, void* scratch) const {
     head.n_q = rows;
     head.n_kv = shape.keys_end(part.block);
     widen(part.q + first * group.q_stride, group.q_stride, rows, dim, q);
-    part.tiles =
-        attend(head, 0, part.keys, o, dim, part.lse == nullptr ? nullptr : part.lse + first, rest);
+    float* lse = part.lse == nullptr ? nullptr : part.lse + first;
+    part.tiles = backend.attend(head, 0, part.keys, o, dim, lse, rest);
     for (int r = 0; r < rows; ++r)
       for (int x = 0; x < dim; ++x)
-        part.o[(first + r) * group.o_stride + x] = to_bf16(o[r * dim + x]);
+        part.o[(first + r) * group.o_stride + x] = narrowed<T>(o[r * dim + x]);
   }
+}
+
+template void widen_tile(const BasicKeyValueRows<f16>&, int64_t, std::byte*);
+template void attend_widened(const Backend&, const BasicPackedGroup<f16>&, void*);
+
+size_t Backend::packed_bytes(int head_dim, int64_t n_kv) const {
+  return 2 * static_cast<size_t>(n_kv) * static_cast<size_t>(head_dim) * sizeof(float);
+}
+size_t Backend::packed_scratch_bytes(int head_dim, int64_t n_kv) const {
+  return scratch_bytes(head_dim, n_kv) + 2 * row_floats(head_dim) * sizeof(float);
+}
+void Backend::pack(const KeyValueRows& rows, int64_t tile, std::byte* packed) const {
+  widen_tile(rows, tile, packed);
+}
+void Backend::attend_packed(const PackedGroup& group, void* scratch) const {
+  attend_widened(*this, group, scratch);
 }
 
 void Backend::packed_probabilities(const ProbabilityRows& rows, const std::byte* packed,

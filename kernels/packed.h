@@ -1,5 +1,6 @@
-// bf16 attention: queries, keys, values and outputs are bf16, sums f32. A backend packs K and V of
-// a KV head once per call into what its instructions want; all query heads then run over that form.
+// Attention on elements T of two bytes: queries, keys, values and outputs are T, sums f32. K and V
+// of a KV head are packed once per call, and all query heads then run over that form: for bf16 into
+// what a backend's instructions want (Backend::pack), else as f32 rows.
 #pragma once
 
 #include <cstddef>
@@ -7,15 +8,16 @@
 #include <span>
 
 #include "kernels/attention.h"
-#include "kernels/bf16.h"
+#include "kernels/half.h"
 
 namespace mi::kernels {
 
 // K and V of one KV head.
-struct KeyValueRows {
-  const bf16* k = nullptr;  // [n_kv, head_dim], rows k_stride apart
-  const bf16* v = nullptr;  // [n_kv, head_dim], rows v_stride apart
-  int64_t k_stride = 0;     // strides in elements
+template <class T>
+struct BasicKeyValueRows {
+  const T* k = nullptr;  // [n_kv, head_dim], rows k_stride apart
+  const T* v = nullptr;  // [n_kv, head_dim], rows v_stride apart
+  int64_t k_stride = 0;  // strides in elements
   int64_t v_stride = 0;
   int64_t n_kv = 0;
   int head_dim = 0;
@@ -24,9 +26,10 @@ struct KeyValueRows {
 };
 
 // One row block of one query head.
-struct HeadBlock {
-  const bf16* q = nullptr;         // the head's [n_q, head_dim], rows q_stride apart
-  bf16* o = nullptr;               // the head's [n_q, head_dim], rows o_stride apart
+template <class T>
+struct BasicHeadBlock {
+  const T* q = nullptr;            // the head's [n_q, head_dim], rows q_stride apart
+  T* o = nullptr;                  // the head's [n_q, head_dim], rows o_stride apart
   float* lse = nullptr;            // the head's [n_q], may be null
   int64_t block = 0;               // which rows
   const uint64_t* keys = nullptr;  // bitmap of keys_end(block) bits, null for all
@@ -36,10 +39,11 @@ struct HeadBlock {
 // Row blocks over one KV head that run together, so that they find each other's keys in cache.
 inline constexpr int kMaxGroup = 16;
 
-struct PackedGroup {
-  KeyValueRows rows;                  // single keys are gathered from here,
-  const std::byte* packed = nullptr;  // runs come from Backend::pack of the same rows
-  std::span<HeadBlock> blocks;        // 1 .. kMaxGroup
+template <class T>
+struct BasicPackedGroup {
+  BasicKeyValueRows<T> rows;            // single keys are gathered from here,
+  const std::byte* packed = nullptr;    // runs come from the same rows packed
+  std::span<BasicHeadBlock<T>> blocks;  // 1 .. kMaxGroup
   int64_t q_stride = 0;
   int64_t o_stride = 0;
   int64_t n_q = 0;
@@ -55,5 +59,19 @@ struct PackedGroup {
             .softcap = softcap};
   }
 };
+
+using KeyValueRows = BasicKeyValueRows<bf16>;
+using HeadBlock = BasicHeadBlock<bf16>;
+using PackedGroup = BasicPackedGroup<bf16>;
+
+class Backend;
+
+// What is done without instructions for T, on Backend::packed_bytes() of f32 rows and
+// packed_scratch_bytes() of an f32 backend: queries and outputs are converted row block by row
+// block, and Backend::attend does the rest.
+template <class T>
+void widen_tile(const BasicKeyValueRows<T>& rows, int64_t tile, std::byte* packed);
+template <class T>
+void attend_widened(const Backend& backend, const BasicPackedGroup<T>& group, void* scratch);
 
 }  // namespace mi::kernels

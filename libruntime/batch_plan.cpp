@@ -65,6 +65,12 @@ Status BatchPlan::run(int layer, TensorView<const bf16, 3> q, TensorView<const b
                       std::span<Unspent> unspent) const {
   return run_all<bf16>(layer, q, k, v, o, lse, workspace, stats, unspent);
 }
+Status BatchPlan::run(int layer, TensorView<const f16, 3> q, TensorView<const f16, 3> k,
+                      TensorView<const f16, 3> v, TensorView<f16, 3> o, TensorView<float, 2> lse,
+                      void* workspace, std::span<HeadStats> stats,
+                      std::span<Unspent> unspent) const {
+  return run_all<f16>(layer, q, k, v, o, lse, workspace, stats, unspent);
+}
 
 template <class T>
 Status BatchPlan::run_all(int layer, TensorView<const T, 3> q, TensorView<const T, 3> k,

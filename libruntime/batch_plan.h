@@ -40,6 +40,10 @@ class BatchPlan {
                            TensorView<const bf16, 3> v, TensorView<bf16, 3> o,
                            TensorView<float, 2> lse, void* workspace, std::span<HeadStats> stats,
                            std::span<Unspent> unspent) const;
+  [[nodiscard]] Status run(int layer, TensorView<const f16, 3> q, TensorView<const f16, 3> k,
+                           TensorView<const f16, 3> v, TensorView<f16, 3> o,
+                           TensorView<float, 2> lse, void* workspace, std::span<HeadStats> stats,
+                           std::span<Unspent> unspent) const;
 
  private:
   template <class T>

@@ -8,13 +8,22 @@
 #include <fmt/format.h>
 #include <omp.h>
 
-#include "libruntime/packed_wave.h"
+#include "libruntime/wave_input.h"
 
 namespace mi::runtime {
 namespace {
 
 // Heads in flight at most, so that a run's bookkeeping sits on the stack.
 constexpr int kMaxWave = 64;
+
+template <class T>
+constexpr Element kElementOf = std::is_same_v<T, bf16>  ? Element::bf16
+                               : std::is_same_v<T, f16> ? Element::f16
+                                                        : Element::f32;
+
+std::string_view name_of(Element element) {
+  return element == Element::bf16 ? "bf16" : element == Element::f16 ? "f16" : "f32";
+}
 
 size_t round_up(size_t bytes) {
   return (bytes + 63) / 64 * 64;
@@ -53,7 +62,7 @@ Result<Plan> Plan::make(const HeadConfig& config, const PlanShape& shape,
   plan.shape_ = shape;
   if (shape.scale == 0)
     plan.shape_.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape.head_dim)));
-  plan.backend_ = &backend;
+  plan.backend_ = shape.element == Element::bf16 ? &backend : &backend.f32();
   plan.threads_ = threads > 0 ? threads : omp_get_max_threads();
   kernels::AttentionHead head;
   head.n_q = shape.n_q;
@@ -126,8 +135,8 @@ void Plan::size_workspace() {
   scratch_bytes_ = round_up(scratch * sizeof(float));
   kernel_scratch_bytes_ = round_up(std::max(backend_->scratch_bytes(shape_.head_dim, shape_.n_kv),
                                             backend_->scratch_bytes(wide, kernels::kRowBlock)));
-  const bool is_bf16 = shape_.element == Element::bf16;
-  if (is_bf16) {
+  const bool is_packed = shape_.element != Element::f32;
+  if (is_packed) {
     const auto dim = static_cast<size_t>(shape_.head_dim);
     const auto keys = static_cast<size_t>(shape_.n_kv);
     kernel_scratch_bytes_ = round_up(std::max(
@@ -143,7 +152,7 @@ void Plan::size_workspace() {
   wave_heads_ = static_cast<int>(std::min(affordable, static_cast<size_t>(shape_.heads)));
   workspace_bytes_ = static_cast<size_t>(wave_heads_) * head_bytes_ +
                      static_cast<size_t>(threads_) * thread_bytes_;
-  if (is_bf16) workspace_bytes_ += wave_kv_heads() * (packed_bytes_ + wide_key_bytes_);
+  if (is_packed) workspace_bytes_ += wave_kv_heads() * (packed_bytes_ + wide_key_bytes_);
 }
 
 // KV heads that a wave touches at most, wherever it begins.
@@ -157,12 +166,10 @@ template <class T>
 Status Plan::check_views(int layer, const TensorView<const T, 3>& q,
                          const TensorView<const T, 3>& k, const TensorView<const T, 3>& v,
                          const TensorView<T, 3>& o) const {
-  constexpr Element kElement = std::is_same_v<T, bf16> ? Element::bf16 : Element::f32;
-  if (kElement != shape_.element)
+  if (kElementOf<T> != shape_.element)
     return fail(Code::invalid_argument,
-                fmt::format("element: got {}, the plan is for {}",
-                            kElement == Element::bf16 ? "bf16" : "f32",
-                            shape_.element == Element::bf16 ? "bf16" : "f32"));
+                fmt::format("element: got {}, the plan is for {}", name_of(kElementOf<T>),
+                            name_of(shape_.element)));
   if (layer < 0 || layer >= layers())
     return fail(Code::invalid_argument,
                 fmt::format("layer: got {}, the config has {}", layer, layers()));
@@ -189,14 +196,12 @@ Status Plan::check_views(int layer, const TensorView<const T, 3>& q,
 
 // One set of heads on its way through estimate, selection and attention.
 struct Plan::Wave {
-  std::span<const HeadPlan> plans;                // [count]
-  std::span<const kernels::AttentionHead> heads;  // [count]
-  TensorView<float, 3> o;                         // [count, n_q, head_dim]
-  TensorView<float, 2> lse;                       // [count, n_q] or empty
-  std::span<HeadStats> stats;                     // [count] or empty
+  std::span<const HeadPlan> plans;  // [count]
+  std::span<HeadStats> stats;       // [count] or empty
+  int first = 0;                    // of the call's heads
+  const WaveInput* input = nullptr;
   std::byte* head_memory = nullptr;
   std::byte* thread_memory = nullptr;
-  const PackedWave* packed = nullptr;  // bf16 input; o and lse above are then empty
 };
 
 Status Plan::run(int layer, TensorView<const float, 3> q, TensorView<const float, 3> k,
@@ -208,6 +213,11 @@ Status Plan::run(int layer, TensorView<const bf16, 3> q, TensorView<const bf16, 
                  TensorView<const bf16, 3> v, TensorView<bf16, 3> o, TensorView<float, 2> lse,
                  void* workspace, std::span<HeadStats> stats, Unspent& unspent) const {
   return run_layer<bf16>(layer, q, k, v, o, lse, workspace, stats, unspent);
+}
+Status Plan::run(int layer, TensorView<const f16, 3> q, TensorView<const f16, 3> k,
+                 TensorView<const f16, 3> v, TensorView<f16, 3> o, TensorView<float, 2> lse,
+                 void* workspace, std::span<HeadStats> stats, Unspent& unspent) const {
+  return run_layer<f16>(layer, q, k, v, o, lse, workspace, stats, unspent);
 }
 
 template <class T>
@@ -224,59 +234,38 @@ Status Plan::run_layer(int layer, TensorView<const T, 3> q, TensorView<const T, 
                 fmt::format("lse: got [{}, {}] with inner stride {}, expected [{}, {}] with 1",
                             lse.extent[0], lse.extent[1], lse.stride[1], rows[0], rows[1]));
   if (workspace == nullptr) return fail(Code::invalid_argument, "workspace: no data");
-  std::array<kernels::AttentionHead, kMaxWave> heads;
-  const int group = shape_.heads / shape_.kv_heads;
   for (int begin = 0; begin < shape_.heads; begin += std::min(wave_heads_, kMaxWave)) {
     const int count = std::min({wave_heads_, kMaxWave, shape_.heads - begin});
     const auto first = static_cast<size_t>(begin);
     const auto size = static_cast<size_t>(count);
+    const CallHeads<T> call{.backend = backend_,
+                            .q = q,
+                            .k = k,
+                            .v = v,
+                            .o = o,
+                            .lse = lse,
+                            .first = begin,
+                            .count = count,
+                            .heads_per_kv = shape_.heads / shape_.kv_heads,
+                            .scale = shape_.scale,
+                            .softcap = shape_.softcap};
     Wave wave;
-    PackedWave packed;
+    wave.plans = std::span(layers_[static_cast<size_t>(layer)]).subspan(first, size);
+    if (!stats.empty()) wave.stats = stats.subspan(first, size);
+    wave.first = begin;
     wave.head_memory = static_cast<std::byte*>(workspace);
     wave.thread_memory = wave.head_memory + static_cast<size_t>(wave_heads_) * head_bytes_;
-    if constexpr (std::is_same_v<T, bf16>) {
-      std::byte* memory = wave.thread_memory + static_cast<size_t>(threads_) * thread_bytes_;
-      packed = {.backend = backend_,
-                .q = q,
-                .k = k,
-                .v = v,
-                .o = o,
-                .lse = lse,
-                .first = begin,
-                .count = count,
-                .heads_per_kv = group,
-                .scale = shape_.scale,
-                .softcap = shape_.softcap,
-                .packed = memory,
-                .packed_bytes = packed_bytes_};
-      if (wide_key_bytes_ > 0)
-        packed.wide_keys = reinterpret_cast<float*>(memory + wave_kv_heads() * packed_bytes_);
-      for (int i = 0; i < count; ++i) heads[static_cast<size_t>(i)] = packed.head(i);
-      wave.packed = &packed;
-    } else {
-      for (int i = 0; i < count; ++i) {
-        const int h = begin + i;
-        const int g = h / group;
-        heads[static_cast<size_t>(i)] = {.q = q.data + h * q.stride[0],
-                                         .k = k.data + g * k.stride[0],
-                                         .v = v.data + g * v.stride[0],
-                                         .q_stride = q.stride[1],
-                                         .k_stride = k.stride[1],
-                                         .v_stride = v.stride[1],
-                                         .n_q = shape_.n_q,
-                                         .n_kv = shape_.n_kv,
-                                         .head_dim = shape_.head_dim,
-                                         .scale = shape_.scale,
-                                         .softcap = shape_.softcap};
+    std::byte* packed = wave.thread_memory + static_cast<size_t>(threads_) * thread_bytes_;
+    const InputOf<T> input = [&] {
+      if constexpr (std::is_same_v<T, float>) {
+        return RowsInput(call);
+      } else {
+        std::byte* wide = packed + wave_kv_heads() * packed_bytes_;
+        return PackedInput<T>(call, packed, packed_bytes_,
+                              wide_key_bytes_ > 0 ? reinterpret_cast<float*>(wide) : nullptr);
       }
-      wave.o = o;
-      wave.o.data += begin * o.stride[0];
-      wave.lse = lse;
-      if (lse.data != nullptr) wave.lse.data += begin * lse.stride[0];
-    }
-    wave.plans = std::span(layers_[static_cast<size_t>(layer)]).subspan(first, size);
-    wave.heads = std::span(heads).first(size);
-    if (!stats.empty()) wave.stats = stats.subspan(first, size);
+    }();
+    wave.input = &input;
     run_wave(wave, unspent);
   }
   return {};
@@ -352,7 +341,7 @@ int64_t Plan::row_blocks_together(int64_t blocks, int64_t heads_per_kv) const {
 }
 
 void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
-  const auto count = static_cast<int64_t>(wave.heads.size());
+  const auto count = static_cast<int64_t>(wave.plans.size());
   const CallShape call{shape_.n_q, shape_.n_kv, shape_.head_dim};
   const int64_t blocks = call.row_blocks();
   const int64_t groups = (blocks + kEstimateGroup - 1) / kEstimateGroup;
@@ -376,37 +365,23 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
   std::array<float, kMaxWave> lambda{};
   std::array<bool, kMaxWave> again{};
   // Null: every key.
-  const double gather_price = wave.packed != nullptr ? backend_->gather_price() : 1;
   const auto keys_of = [&](int64_t i, int64_t m) -> const uint64_t* {
     if (is_dense(i)) return nullptr;
     const uint64_t* keys = bitmap_of(i) + m * words;
     const int64_t end = call.keys_end(m);
     const auto size = static_cast<size_t>(kernels::bitmap_words(end));
-    return faster_dense({keys, size}, end, gather_price) ? nullptr : keys;
+    return faster_dense({keys, size}, end, backend_->gather_price()) ? nullptr : keys;
   };
   // The wave's KV heads: where the query heads of each begin.
+  const int heads_per_kv = shape_.heads / shape_.kv_heads;
   std::array<int, kMaxWave + 1> starts{};
   int64_t kv_heads = 0;
-  for (int i = 1; i < count; ++i) {
-    const auto& head = wave.heads[static_cast<size_t>(i)];
-    const auto& before = wave.heads[static_cast<size_t>(i - 1)];
-    const bool shares = wave.packed != nullptr ? head.packed == before.packed : head.k == before.k;
-    if (!shares) starts[static_cast<size_t>(++kv_heads)] = i;
-  }
+  for (int i = 1; i < count; ++i)
+    if ((wave.first + i) % heads_per_kv == 0) starts[static_cast<size_t>(++kv_heads)] = i;
   starts[static_cast<size_t>(++kv_heads)] = static_cast<int>(count);
 
   const int64_t together = row_blocks_together(blocks * kv_heads, count / kv_heads);
   const int64_t turns = (blocks + together - 1) / together;
-  const auto attend = [&](int64_t i, int64_t m, void* scratch) {
-    const kernels::AttentionHead& head = wave.heads[static_cast<size_t>(i)];
-    const int64_t row = head.first_row(m);
-    float* lse = wave.lse.data == nullptr
-                     ? nullptr
-                     : wave.lse.data + i * wave.lse.stride[0] + row * wave.lse.stride[1];
-    tiles_of(i)[m] = backend_->attend(head, m, keys_of(i, m),
-                                      wave.o.data + i * wave.o.stride[0] + row * wave.o.stride[1],
-                                      wave.o.stride[1], lse, scratch);
-  };
 
 #pragma omp parallel num_threads(threads_)
   {
@@ -417,13 +392,6 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
     memory.kernel_scratch = own + estimate_bytes_ + scratch_bytes_;
     auto* queries =
         reinterpret_cast<float*>(own + estimate_bytes_ + scratch_bytes_ + kernel_scratch_bytes_);
-    // Head i for an estimate that reads these query rows, as f32 if it wants them one by one.
-    const auto head_with = [&](int64_t i, int64_t first, int64_t last, bool wide) {
-      return wave.packed == nullptr ? wave.heads[static_cast<size_t>(i)]
-                                    : wave.packed->with_queries(static_cast<int>(i), first, last,
-                                                                wide ? queries : nullptr);
-    };
-
     const auto estimate_group = [&](int64_t unit) {
       const int64_t i = unit / groups;
       const int64_t begin = (unit % groups) * kEstimateGroup;
@@ -431,9 +399,9 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
       const auto at = static_cast<size_t>(i);
       const HeadPlan& plan = wave.plans[at];
       memory.evidence = reinterpret_cast<float*>(memory_of(i));
-      const auto head =
-          head_with(i, begin * kernels::kRowBlock, std::min(shape_.n_q, end * kernels::kRowBlock),
-                    plan.estimator->reads_queries());
+      const auto head = wave.input->head(static_cast<int>(i), begin * kernels::kRowBlock,
+                                         std::min(shape_.n_q, end * kernels::kRowBlock),
+                                         plan.estimator->reads_queries(), queries);
       // The threshold of a second pass stands.
       Selection selection{.words = bitmap_of(i), .tiles = tiles_of(i)};
       if (plan.tile_cap && !again[at])
@@ -441,17 +409,16 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
       plan.estimator->select(head, *backend_, memory, begin, end, lambda[at], selection);
     };
 
-    if (wave.packed != nullptr) {
 #pragma omp for schedule(static)
-      for (int64_t unit = 0; unit < wave.packed->pack_units(); ++unit) wave.packed->pack(unit);
-    }
+    for (int64_t unit = 0; unit < wave.input->prepare_units(); ++unit) wave.input->prepare(unit);
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < count; ++i) {
       const auto at = static_cast<size_t>(i);
       const HeadPlan& plan = wave.plans[at];
       lambda[at] = plan.resolved.spend_share ? HUGE_VALF : plan.resolved.lambda;
       memory.evidence = reinterpret_cast<float*>(memory_of(i));
-      const auto head = head_with(i, std::max<int64_t>(0, shape_.n_q - 64), shape_.n_q, true);
+      const auto head = wave.input->head(static_cast<int>(i), std::max<int64_t>(0, shape_.n_q - 64),
+                                         shape_.n_q, true, queries);
       plan.estimator->prepare(head, *backend_, memory);
     }
 #pragma omp for schedule(dynamic)
@@ -472,24 +439,18 @@ void Plan::run_wave(const Wave& wave, Unspent& unspent) const {
       const int64_t last = blocks - unit / kv_heads * together;
       const int64_t heads = starts[kv + 1] - starts[kv];
       const int64_t parts = heads * std::min(last, together);
-      const auto head_of = [&](int64_t part) { return starts[kv] + part % heads; };
-      const auto block_of = [&](int64_t part) { return last - 1 - part / heads; };
-      for (int64_t part = 0; part < parts && wave.packed == nullptr; ++part)
-        attend(head_of(part), block_of(part), memory.kernel_scratch);
-      for (int64_t part = 0; part < parts && wave.packed != nullptr; part += kernels::kMaxGroup) {
-        std::array<kernels::HeadBlock, kernels::kMaxGroup> group;
-        const auto size = static_cast<size_t>(std::min<int64_t>(parts - part, kernels::kMaxGroup));
+      const int64_t step = kernels::kMaxGroup;
+      for (int64_t done = 0; done < parts; done += step) {
+        std::array<BlockWork, kernels::kMaxGroup> work;
+        const auto size = static_cast<size_t>(std::min(parts - done, step));
         for (size_t n = 0; n < size; ++n) {
-          const int64_t at = part + static_cast<int64_t>(n);
-          group[n] = wave.packed->block(static_cast<int>(head_of(at)), block_of(at),
-                                        keys_of(head_of(at), block_of(at)));
+          const int64_t part = done + static_cast<int64_t>(n);
+          work[n].head = static_cast<int>(starts[kv] + part % heads);
+          work[n].block = last - 1 - part / heads;
+          work[n].keys = keys_of(work[n].head, work[n].block);
         }
-        backend_->attend_packed(wave.packed->group(starts[kv], std::span(group).first(size)),
-                                memory.kernel_scratch);
-        for (size_t n = 0; n < size; ++n) {
-          const int64_t at = part + static_cast<int64_t>(n);
-          tiles_of(head_of(at))[block_of(at)] = group[n].tiles;
-        }
+        wave.input->attend(std::span(work).first(size), memory.kernel_scratch);
+        for (size_t n = 0; n < size; ++n) tiles_of(work[n].head)[work[n].block] = work[n].tiles;
       }
     }
   }

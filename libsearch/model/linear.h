@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "kernels/bf16.h"
+#include "kernels/half.h"
 #include "kernels/status.h"
 
 namespace mi::search {

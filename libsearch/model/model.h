@@ -9,7 +9,7 @@
 #include <span>
 #include <string>
 
-#include "kernels/bf16.h"
+#include "kernels/half.h"
 #include "kernels/status.h"
 #include "kernels/tensor_view.h"
 #include "libsearch/model/tokenizer.h"

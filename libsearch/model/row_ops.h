@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/bf16.h"
+#include "kernels/half.h"
 
 namespace mi::search {
 

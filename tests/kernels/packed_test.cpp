@@ -5,6 +5,8 @@
 // error of a row block, and as in f32 4 ulp of the largest score).
 #include "kernels/packed.h"
 
+#include <immintrin.h>
+
 #include <cmath>
 #include <cstdio>
 #include <limits>
@@ -247,6 +249,37 @@ TEST_CASE("bf16 conversion rounds to nearest even and keeps what is special", "[
   CHECK(to_bf16(-std::numeric_limits<float>::infinity()).bits == 0xff80);
   CHECK(to_bf16(3.4e38f).bits == 0x7f80);
   CHECK(std::isnan(to_float(to_bf16(std::nanf("")))));
+}
+
+// The CPU's own conversions, the independent source.
+__attribute__((target("f16c"))) float by_cpu(f16 x) {
+  return _cvtsh_ss(x.bits);
+}
+__attribute__((target("f16c"))) f16 by_cpu(float x) {
+  return {_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT)};
+}
+
+TEST_CASE("f16 conversion is the CPU's, for every half and on and beside every midpoint", "[cpu]") {
+  if (__builtin_cpu_supports("f16c") == 0) MI_SKIP("this CPU lacks F16C");
+  int64_t different = 0;
+  const auto compare = [&](float x) {
+    // Of a NaN only that it stays one.
+    const f16 got = to_f16(x);
+    different += (std::isnan(x) ? std::isnan(to_float(got)) : got.bits == by_cpu(x).bits) ? 0 : 1;
+  };
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const f16 half{static_cast<uint16_t>(bits)};
+    const float value = to_float(half);
+    const bool is_nan = std::isnan(value) && std::isnan(by_cpu(half));
+    different +=
+        is_nan || std::bit_cast<uint32_t>(value) == std::bit_cast<uint32_t>(by_cpu(half)) ? 0 : 1;
+    compare(value);
+    const float next = to_float(f16{static_cast<uint16_t>(bits + 1)});
+    const float middle = std::isinf(next) ? std::copysign(65520.0f, next) : (value + next) / 2;
+    for (const float to : {-HUGE_VALF, HUGE_VALF}) compare(std::nextafter(middle, to));
+    compare(middle);
+  }
+  CHECK(different == 0);
 }
 
 TEST_CASE("bf16 attention is as good as bf16 allows, for any shape and selection", "[cpu]") {

@@ -42,10 +42,10 @@ Tensor<T, 3> random_tensor(int64_t heads, int64_t tokens, uint64_t seed) {
   Tensor<T, 3> tensor({heads, tokens, kDim});
   const auto values = test::random_normal(tensor.span().size(), seed);
   for (size_t i = 0; i < values.size(); ++i) {
-    if constexpr (std::is_same_v<T, bf16>) {
-      tensor.span()[i] = to_bf16(values[i]);
-    } else {
+    if constexpr (std::is_same_v<T, float>) {
       tensor.span()[i] = values[i];
+    } else {
+      tensor.span()[i] = narrowed<T>(values[i]);
     }
   }
   return tensor;
@@ -120,6 +120,7 @@ TEST_CASE("a batch of unequal lengths gives what each sequence gives alone", "[c
   test::for_each_backend([](const kernels::Backend& backend) {
     check_batch<float>(backend, Element::f32);
     check_batch<bf16>(backend, Element::bf16);
+    check_batch<f16>(backend, Element::f16);
   });
 }
 

@@ -1,5 +1,5 @@
-// Plans of bf16 elements. A backend that converts must give its own f32 run rounded; one with bf16
-// instructions must agree with f32 as far as bf16 probabilities allow.
+// Plans of bf16 and f16 elements. A backend that converts must give its own f32 run rounded; one
+// with bf16 instructions must agree with f32 as far as bf16 probabilities allow.
 #include <cmath>
 #include <cstring>
 
@@ -75,11 +75,12 @@ PlanShape shape_of(const Case& c, Element element) {
           .element = element};
 }
 
-// The same numbers as bf16 and as f32.
-struct Tensors {
-  Tensor<bf16, 3> q, k, v;
+// The same numbers as T and as f32.
+template <class T>
+struct TensorsOf {
+  Tensor<T, 3> q, k, v;
   Tensor<float, 3> wide_q, wide_k, wide_v;
-  Tensors(const Case& c, uint64_t seed)
+  TensorsOf(const Case& c, uint64_t seed)
       : q({c.heads, c.n_q, c.head_dim}),
         k({c.kv_heads, c.n_kv, c.head_dim}),
         v({c.kv_heads, c.n_kv, c.head_dim}),
@@ -89,12 +90,14 @@ struct Tensors {
     for (const auto& [narrow, wide] : {std::pair{&q, &wide_q}, {&k, &wide_k}, {&v, &wide_v}}) {
       const auto values = random_normal(narrow->span().size(), ++seed * 7919);
       for (size_t i = 0; i < values.size(); ++i) {
-        narrow->span()[i] = to_bf16(values[i]);
+        narrow->span()[i] = narrowed<T>(values[i]);
         wide->span()[i] = to_float(narrow->span()[i]);
       }
     }
   }
 };
+
+using Tensors = TensorsOf<bf16>;
 
 template <class T>
 struct Run {
@@ -111,7 +114,9 @@ template <class T>
 Run<T> run_plan(const HeadConfig& config, const Case& c, TensorView<const T, 3> q,
                 TensorView<const T, 3> k, TensorView<const T, 3> v, const Backend& backend,
                 int threads = 2) {
-  constexpr Element kElement = std::is_same_v<T, bf16> ? Element::bf16 : Element::f32;
+  constexpr Element kElement = std::is_same_v<T, bf16>  ? Element::bf16
+                               : std::is_same_v<T, f16> ? Element::f16
+                                                        : Element::f32;
   auto plan = Plan::make(config, shape_of(c, kElement), backend, threads);
   INFO((plan ? "" : plan.error().what));
   REQUIRE(plan);
@@ -129,11 +134,13 @@ Run<T> run_plan(const HeadConfig& config, const Case& c, TensorView<const T, 3> 
   return run;
 }
 
-Run<bf16> run_narrow(const HeadConfig& config, const Case& c, const Tensors& t,
-                     const Backend& backend, int threads = 2) {
-  return run_plan<bf16>(config, c, t.q.view(), t.k.view(), t.v.view(), backend, threads);
+template <class T>
+Run<T> run_narrow(const HeadConfig& config, const Case& c, const TensorsOf<T>& t,
+                  const Backend& backend, int threads = 2) {
+  return run_plan<T>(config, c, t.q.view(), t.k.view(), t.v.view(), backend, threads);
 }
-Run<float> run_wide(const HeadConfig& config, const Case& c, const Tensors& t,
+template <class T>
+Run<float> run_wide(const HeadConfig& config, const Case& c, const TensorsOf<T>& t,
                     const Backend& backend) {
   return run_plan<float>(config, c, t.wide_q.view(), t.wide_k.view(), t.wide_v.view(), backend);
 }
@@ -151,24 +158,31 @@ const Case kCases[] = {{1, 1, 10, 5, 64},      {1, 300, 10, 2, 64},      {63, 63
                        {65, 200, 10, 5, 80},   {333, 397, 10, 5, 64},    {300, 700, 10, 2, 128},
                        {130, 257, 10, 10, 40}, {200, 333, 10, 1, 32, 20}};
 
+template <class T>
+void check_rounded(const Case& c, const Backend& backend) {
+  const TensorsOf<T> t(c, 3);
+  const HeadConfig config = config_of(c, ten_entries());
+  Run<T> got = run_narrow(config, c, t, backend);
+  Run<float> want = run_wide(config, c, t, backend);
+  INFO("n_q " << c.n_q << " n_kv " << c.n_kv << " d " << c.head_dim);
+  int64_t different = 0;
+  for (size_t i = 0; i < got.o.span().size(); ++i)
+    different += got.o.span()[i].bits == narrowed<T>(want.o.span()[i]).bits ? 0 : 1;
+  CHECK(different == 0);
+  CHECK(std::memcmp(got.lse.data(), want.lse.data(), want.lse.span().size_bytes()) == 0);
+  for (size_t h = 0; h < got.stats.size(); ++h) CHECK(got.stats[h].tiles == want.stats[h].tiles);
+}
+
 TEST_CASE("bf16 on a converting backend is its f32 run, rounded", "[cpu]") {
-  for (const Case& c : kCases) {
-    const Tensors t(c, 3);
-    const HeadConfig config = config_of(c, ten_entries());
+  for (const Case& c : kCases)
     for_each_backend([&](const Backend& backend) {
-      if (computes_in_bf16(backend)) return;
-      Run<bf16> got = run_narrow(config, c, t, backend);
-      Run<float> want = run_wide(config, c, t, backend);
-      INFO("n_q " << c.n_q << " n_kv " << c.n_kv << " d " << c.head_dim);
-      int64_t different = 0;
-      for (size_t i = 0; i < got.o.span().size(); ++i)
-        different += got.o.span()[i].bits == to_bf16(want.o.span()[i]).bits ? 0 : 1;
-      CHECK(different == 0);
-      CHECK(std::memcmp(got.lse.data(), want.lse.data(), want.lse.span().size_bytes()) == 0);
-      for (size_t h = 0; h < got.stats.size(); ++h)
-        CHECK(got.stats[h].tiles == want.stats[h].tiles);
+      if (!computes_in_bf16(backend)) check_rounded<bf16>(c, backend);
     });
-  }
+}
+
+TEST_CASE("f16 on any backend is its f32 run, rounded", "[cpu]") {
+  for (const Case& c : kCases)
+    for_each_backend([&](const Backend& backend) { check_rounded<f16>(c, backend); });
 }
 
 TEST_CASE("bf16 by instructions for it agrees with f32 as far as bf16 allows", "[cpu]") {

@@ -82,20 +82,19 @@ LayerEstimate::LayerEstimate(const LayerTensors& layer, const runtime::HeadEntry
   const auto blocks = static_cast<size_t>(call_.row_blocks());
   const auto dim = static_cast<size_t>(layer.head_dim);
   const auto group = std::min<size_t>(blocks, kEstimateGroup);
-  wave_.backend = &backend;
-  wave_.q = layer.q.view();
-  wave_.k = layer.k.view();
-  wave_.v = layer.v.view();
-  wave_.count = kHeads;
-  wave_.heads_per_kv = kHeads / kKvHeads;
-  wave_.scale = 1 / std::sqrt(static_cast<float>(layer.head_dim));
-  wave_.packed_bytes = backend.packed_bytes(layer.head_dim, layer.n_kv);
-  packed_.resize(kKvHeads * wave_.packed_bytes);
-  wave_.packed = packed_.data();
-  if (estimator_->reads_keys()) {
-    wide_keys_.resize(kKvHeads * keys * dim);
-    wave_.wide_keys = wide_keys_.data();
-  }
+  const size_t packed_bytes = backend.packed_bytes(layer.head_dim, layer.n_kv);
+  packed_.resize(kKvHeads * packed_bytes);
+  if (estimator_->reads_keys()) wide_keys_.resize(kKvHeads * keys * dim);
+  runtime::CallHeads<bf16> call;
+  call.backend = &backend;
+  call.q = layer.q.view();
+  call.k = layer.k.view();
+  call.v = layer.v.view();
+  call.count = kHeads;
+  call.heads_per_kv = kHeads / kKvHeads;
+  call.scale = 1 / std::sqrt(static_cast<float>(layer.head_dim));
+  input_ = std::make_unique<runtime::PackedInput<bf16>>(call, packed_.data(), packed_bytes,
+                                                        wide_keys_.data());
   evidence_.resize(kHeads * estimator_->evidence_floats(call_));
   words_.resize(kHeads * blocks * static_cast<size_t>(kernels::bitmap_words(layer.n_kv)));
   tiles_.resize(kHeads * blocks);
@@ -111,7 +110,7 @@ LayerEstimate::LayerEstimate(const LayerTensors& layer, const runtime::HeadEntry
 
 void LayerEstimate::pack() {
 #pragma omp parallel for num_threads(threads_) schedule(static)
-  for (int64_t unit = 0; unit < wave_.pack_units(); ++unit) wave_.pack(unit);
+  for (int64_t unit = 0; unit < input_->prepare_units(); ++unit) input_->prepare(unit);
 }
 
 void LayerEstimate::estimate() {
@@ -128,7 +127,7 @@ void LayerEstimate::estimate() {
                                     .estimates = own(estimates_)};
     const auto head_with = [&](int64_t h, int64_t begin, int64_t end, bool wide) {
       memory.evidence = evidence_.data() + static_cast<size_t>(h) * (evidence_.size() / kHeads);
-      return wave_.with_queries(static_cast<int>(h), begin, end, wide ? own(queries_) : nullptr);
+      return input_->head(static_cast<int>(h), begin, end, wide, own(queries_));
     };
 #pragma omp for schedule(dynamic)
     for (int64_t h = 0; h < kHeads; ++h)

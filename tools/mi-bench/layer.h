@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "libruntime/packed_wave.h"
+#include "libruntime/wave_input.h"
 #include "libruntime/plan.h"
 #include "tools/mi-bench/timing.h"
 
@@ -63,7 +63,7 @@ class LayerEstimate {
   float lambda_ = 0;
   runtime::CallShape call_;
   std::unique_ptr<const runtime::Estimator> estimator_;
-  runtime::PackedWave wave_;
+  std::unique_ptr<const runtime::WaveInput> input_;
   AlignedBuffer<std::byte> packed_, kernel_scratch_;
   AlignedBuffer<float> wide_keys_, evidence_, scratch_, estimates_, queries_;
   AlignedBuffer<uint64_t> words_;

@@ -6,7 +6,7 @@
 #include <functional>
 #include <vector>
 
-#include "kernels/bf16.h"
+#include "kernels/half.h"
 #include "kernels/tensor_view.h"
 
 namespace mi::tools {
