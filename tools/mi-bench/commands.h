@@ -43,14 +43,18 @@ struct BenchOptions {
   double share = 0;
   std::string output;
   std::vector<int> head_dims = {64, 128};
+  int64_t dense_below = 640;    // what mi-search writes without a profile
   std::optional<double> dense;  // GFLOP/s of a host engine's dense attention
 };
 void add_frontier(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_prefill(CLI::App& app, BenchOptions& options, std::function<int()>& run);
+void add_search(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 // The machine and our kernels on it; no model.
 void add_roof(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_attention(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_sparse(CLI::App& app, BenchOptions& options, std::function<int()>& run);
+void add_estimate(CLI::App& app, BenchOptions& options, std::function<int()>& run);
+void add_sweep(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_score(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_tensors(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_fit(CLI::App& app, BenchOptions& options, std::function<int()>& run);
@@ -60,7 +64,11 @@ void add_common(CLI::App& command, BenchOptions& options);
 // The same but --model, and --rounds.
 void add_timing(CLI::App& command, BenchOptions& options);
 // --lengths of a subcommand with its own default.
-void add_lengths(CLI::App& command, BenchOptions& options, const std::vector<int64_t>& standard);
+void add_lengths(CLI::App& command, BenchOptions& options, const std::vector<int64_t>& standard,
+                 int64_t least = 128);
+void add_head_dims(CLI::App& command, BenchOptions& options);
+void add_tokens_file(CLI::App& command, BenchOptions& options);
+[[nodiscard]] int threads_of(const BenchOptions& options);
 [[nodiscard]] Result<search::ComputeOptions> compute_options(const BenchOptions& options);
 // A model of one attention layer whose heads all run `entry`.
 [[nodiscard]] runtime::HeadConfig one_layer(int heads, int kv_heads, int head_dim,
@@ -70,5 +78,8 @@ void add_lengths(CLI::App& command, BenchOptions& options, const std::vector<int
 // An opened model whose tokenizer is there.
 [[nodiscard]] Result<std::unique_ptr<search::Model>> open_with_tokenizer(
     const BenchOptions& options);
+// Tokens of --tokens-file, or of the recipe's texts one after the other.
+[[nodiscard]] Result<search::Sample> prompt(const BenchOptions& options, const search::Model& model,
+                                            int64_t tokens);
 
 }  // namespace mi::tools

@@ -36,11 +36,12 @@ void add_timing(CLI::App& command, BenchOptions& options) {
       ->capture_default_str();
 }
 
-void add_lengths(CLI::App& command, BenchOptions& options, const std::vector<int64_t>& standard) {
+void add_lengths(CLI::App& command, BenchOptions& options, const std::vector<int64_t>& standard,
+                 int64_t least) {
   CLI::Option* lengths =
       command.add_option("--lengths", options.lengths, "Prompt lengths in tokens")
           ->delimiter(',')
-          ->check(CLI::Range(int64_t{128}, int64_t{1} << 24))
+          ->check(CLI::Range(least, int64_t{1} << 24))
           ->default_str(fmt::format("{}", fmt::join(standard, ",")));
   // The subcommands share their options: a default counts only for the one that was chosen.
   command.parse_complete_callback([&options, lengths, standard] {
@@ -48,11 +49,27 @@ void add_lengths(CLI::App& command, BenchOptions& options, const std::vector<int
   });
 }
 
+void add_tokens_file(CLI::App& command, BenchOptions& options) {
+  command.add_option("--tokens-file", options.tokens_file,
+                     "Token ids separated by blanks or line ends (default: calibration texts)");
+}
+
+void add_head_dims(CLI::App& command, BenchOptions& options) {
+  command.add_option("--head-dim", options.head_dims, "Head dims")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+}
+
+int threads_of(const BenchOptions& options) {
+  return options.threads > 0 ? options.threads : omp_get_max_threads();
+}
+
 Result<search::ComputeOptions> compute_options(const BenchOptions& options) {
   search::ComputeOptions compute;
   MI_TRY(const kernels::Backend* backend, kernels::choose_backend(options.backend));
   compute.backend = &backend->f32();
-  compute.threads = options.threads > 0 ? options.threads : omp_get_max_threads();
+  compute.threads = threads_of(options);
   omp_set_num_threads(compute.threads);
   return compute;
 }
@@ -82,6 +99,24 @@ Result<std::unique_ptr<search::Model>> open_with_tokenizer(const BenchOptions& o
   MI_TRY(auto model, search::Model::open(options.model));
   if (model->tokenizer() == nullptr) return fail(Code::unsupported, model->tokenizer_status().what);
   return model;
+}
+
+Result<search::Sample> prompt(const BenchOptions& options, const search::Model& model,
+                              int64_t tokens) {
+  if (!options.tokens_file.empty()) {
+    MI_TRY(const auto ids, search::load_token_ids(options.tokens_file, model.spec().vocab));
+    return search::sample_from_ids(ids, 0, tokens, options.tokens_file);
+  }
+  if (model.tokenizer() == nullptr)
+    return fail(Code::unsupported,
+                model.tokenizer_status().what + "; --tokens-file takes token ids instead");
+  MI_TRY(const search::Recipe recipe, search::load_recipe(MI_CALIB_DATA "/default.yaml"));
+  search::SampleSpec texts;
+  texts.kind = "text";
+  for (const auto* specs : {&recipe.calibration, &recipe.held_out})
+    for (const auto& spec : *specs)
+      texts.texts.insert(texts.texts.end(), spec.texts.begin(), spec.texts.end());
+  return search::make_sample(texts, tokens, 0, *model.tokenizer());
 }
 
 }  // namespace mi::tools

@@ -8,12 +8,12 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
-#include <omp.h>
 
 #include "libruntime/atomic_file.h"
 #include "libsearch/search/device_profile.h"
 #include "tools/mi-bench/commands.h"
 #include "tools/mi-bench/layer.h"
+#include "tools/mi-bench/pattern_runs.h"
 #include "tools/mi-bench/timing.h"
 #include "tools/terminal.h"
 
@@ -23,88 +23,16 @@ namespace {
 using search::HeadDimTimes;
 using search::kTimedPatterns;
 
-constexpr double kShare = 0.15;  // of dense attention; estimates are part of it
 constexpr std::array<int64_t, 2> kFitted = {2048, 8192};
 constexpr int64_t kUnseen = 16384;
 constexpr std::array<int64_t, 13> kShort = {128, 192,  256,  384,  512,  640, 768,
                                             896, 1024, 1536, 2048, 3072, 4096};
-
-// A head of each timed pattern; a_shape's window is what `kShare` of n tokens leaves it.
-runtime::HeadEntry entry_of(size_t pattern, int64_t n) {
-  runtime::HeadEntry entry;
-  const std::string_view name = kTimedPatterns[pattern];
-  entry.pattern = runtime::pattern_from_string(name).value_or(runtime::Pattern::block_sparse);
-  if (name.starts_with("antidiagonal")) {
-    entry.estimate = runtime::BlockEstimate::antidiagonal;
-    entry.stride = name.ends_with("_8") ? 8 : 16;
-  }
-  if (entry.pattern == runtime::Pattern::a_shape)
-    entry.local[0] = std::round(kShare / 2 * static_cast<double>(n));
-  return entry;
-}
 
 // At `length` what it is at another: keys hold less mass each as there are more of them.
 runtime::HeadEntry moved(runtime::HeadEntry entry, double times_longer) {
   for (auto& [length, density] : entry.density) density /= times_longer;
   for (auto& [length, window] : entry.local) window = std::round(window * times_longer);
   return entry;
-}
-
-struct Machine {
-  const kernels::Backend* backend = nullptr;
-  int threads = 1;
-  int rounds = 5;
-  uint64_t seed = 0;
-};
-
-struct PatternRun {
-  runtime::HeadEntry entry;
-  double tiles = 0;  // of all heads
-  double ms = 0;
-  double estimate_ms = 0;  // part of it
-};
-
-struct LengthRun {
-  int64_t n = 0;
-  double dense_ms = 0;
-  std::vector<PatternRun> patterns;  // [timed pattern]
-};
-
-// Dense attention and every pattern, `entries` or, where there are none, found to cost kShare.
-Result<LengthRun> measure(const Machine& machine, int dim, int64_t n,
-                          std::span<const runtime::HeadEntry> entries) {
-  LayerTensors layer(n, n, dim, machine.seed);
-  MI_TRY(LayerPlan dense, LayerPlan::make(layer, {}, *machine.backend, machine.threads));
-  std::vector<LayerPlan> plans;
-  std::vector<LayerEstimate> estimates;
-  plans.reserve(kTimedPatterns.size());
-  estimates.reserve(kTimedPatterns.size());
-  Status failed;
-  const auto run = [&](LayerPlan& plan) {
-    return [&failed, &plan, &layer] {
-      if (Status s = plan.run(layer); !s) failed = s;
-    };
-  };
-  std::vector<std::function<void()>> contestants = {run(dense)};
-  for (size_t i = 0; i < kTimedPatterns.size(); ++i) {
-    const runtime::HeadEntry entry = entries.empty() ? entry_of(i, n) : entries[i];
-    const bool given = !entries.empty() || entry.pattern == runtime::Pattern::a_shape;
-    MI_TRY(LayerPlan plan,
-           given ? LayerPlan::make(layer, entry, *machine.backend, machine.threads)
-                 : LayerPlan::with_share(layer, entry, kShare, *machine.backend, machine.threads));
-    plans.push_back(std::move(plan));
-    contestants.push_back(run(plans.back()));
-    estimates.emplace_back(layer, plans.back().entry(), *machine.backend, machine.threads).pack();
-  }
-  for (LayerEstimate& estimate : estimates)
-    contestants.emplace_back([&estimate] { estimate.estimate(); });
-  const auto timings = alternate(contestants, machine.rounds);
-  MI_CHECK(failed);
-  LengthRun result{n, timings[0].median, {}};
-  for (size_t i = 0; i < plans.size(); ++i)
-    result.patterns.push_back({plans[i].entry(), static_cast<double>(plans[i].tiles()),
-                               timings[1 + i].median, timings[1 + plans.size() + i].median});
-  return result;
 }
 
 // a, b >= 0 with a x + b y = t for both lengths, or as nearly as that goes: the least sum of
@@ -187,7 +115,7 @@ double predicted(const HeadDimTimes& times, int64_t n, const runtime::HeadEntry&
 // dense attention: timed, and past the longest of those as the profile has it.
 Result<int64_t> dense_below(const Machine& machine, const HeadDimTimes& times,
                             std::optional<double> host_rate) {
-  const runtime::HeadEntry dearest = entry_of(kTimedPatterns.size() - 1, 0);
+  const runtime::HeadEntry dearest = entry_of(kTimedPatterns.size() - 1);
   int64_t below = 0;
   for (auto n = kShort.rbegin(); n != kShort.rend(); ++n) {
     LayerTensors layer(*n, *n, times.head_dim, machine.seed);
@@ -230,11 +158,7 @@ struct Fitted {
 };
 
 Result<Fitted> fit_device(const BenchOptions& options) {
-  Machine machine;
-  MI_TRY(machine.backend, kernels::choose_backend(options.backend));
-  machine.threads = options.threads > 0 ? options.threads : omp_get_max_threads();
-  machine.rounds = options.rounds;
-  machine.seed = options.seed;
+  MI_TRY(const Machine machine, machine_of(options));
   Fitted fitted;
   fitted.profile.cpu = cpu_name();
   fitted.profile.backend = machine.backend->name();
@@ -243,7 +167,7 @@ Result<Fitted> fit_device(const BenchOptions& options) {
   for (const int dim : std::set<int>(options.head_dims.begin(), options.head_dims.end())) {
     std::vector<LengthRun> runs;
     for (const int64_t n : kFitted) {
-      MI_TRY(auto run, measure(machine, dim, n, {}));
+      MI_TRY(auto run, measure_patterns(machine, dim, n, {}));
       runs.push_back(std::move(run));
     }
     MI_TRY(auto times, fit(dim, std::span<const LengthRun, 2>(runs), options.dense));
@@ -253,7 +177,7 @@ Result<Fitted> fit_device(const BenchOptions& options) {
       entries.push_back(moved(run.entry, static_cast<double>(kUnseen) / kFitted.back()));
     Machine brief = machine;  // the longest length takes most of the time
     brief.rounds = std::max(1, machine.rounds / 2);
-    MI_TRY(auto unseen, measure(brief, dim, kUnseen, entries));
+    MI_TRY(auto unseen, measure_patterns(brief, dim, kUnseen, entries));
     fitted.unseen.push_back(std::move(unseen));
     fitted.profile.head_dims.push_back(times);
   }
@@ -334,10 +258,7 @@ void add_fit(CLI::App& app, BenchOptions& options, std::function<int()>& run) {
       "fit", "Measures what attention takes here and writes the profile for mi-search --device");
   add_timing(*command, options);
   command->add_option("-o,--output", options.output, "Profile to write")->required();
-  command->add_option("--head-dim", options.head_dims, "Head dims of the models to search for")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 65536))
-      ->capture_default_str();
+  add_head_dims(*command, options);
   command
       ->add_option("--dense", options.dense,
                    "GFLOP/s (useful FLOP, 2 N N d per head) of a host engine's dense attention, "

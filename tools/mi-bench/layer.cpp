@@ -28,8 +28,11 @@ LayerTensors::LayerTensors(int64_t queries, int64_t keys, int dim, uint64_t seed
 }
 
 Result<LayerPlan> LayerPlan::make(const LayerTensors& layer, const runtime::HeadEntry& entry,
-                                  const kernels::Backend& backend, int threads) {
-  MI_TRY(auto plan, runtime::Plan::make(one_layer(kHeads, kKvHeads, layer.head_dim, entry),
+                                  const kernels::Backend& backend, int threads,
+                                  int64_t dense_below) {
+  runtime::HeadConfig config = one_layer(kHeads, kKvHeads, layer.head_dim, entry);
+  config.kernel.dense_below = dense_below;
+  MI_TRY(auto plan, runtime::Plan::make(config,
                                         {.n_q = layer.n_q,
                                          .n_kv = layer.n_kv,
                                          .heads = kHeads,

@@ -27,7 +27,8 @@ class LayerPlan {
  public:
   [[nodiscard]] static Result<LayerPlan> make(const LayerTensors& layer,
                                               const runtime::HeadEntry& entry,
-                                              const kernels::Backend& backend, int threads);
+                                              const kernels::Backend& backend, int threads,
+                                              int64_t dense_below = 0);
   // The density whose plan costs `share` of dense attention, to a percent of it.
   [[nodiscard]] static Result<LayerPlan> with_share(LayerTensors& layer, runtime::HeadEntry entry,
                                                     double share, const kernels::Backend& backend,

@@ -17,6 +17,9 @@ int main(int argc, char** argv) try {
   mi::tools::add_roof(app, options, run);
   mi::tools::add_attention(app, options, run);
   mi::tools::add_sparse(app, options, run);
+  mi::tools::add_estimate(app, options, run);
+  mi::tools::add_sweep(app, options, run);
+  mi::tools::add_search(app, options, run);
   mi::tools::add_score(app, options, run);
   mi::tools::add_tensors(app, options, run);
   mi::tools::add_fit(app, options, run);

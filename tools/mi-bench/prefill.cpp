@@ -15,26 +15,6 @@
 namespace mi::tools {
 namespace {
 
-// Ids of the given file, or of the recipe's texts one after the other.
-Result<std::vector<int32_t>> prompt(const BenchOptions& options, const search::Model& model) {
-  if (!options.tokens_file.empty()) {
-    MI_TRY(const auto ids, search::load_token_ids(options.tokens_file, model.spec().vocab));
-    MI_TRY(auto sample, search::sample_from_ids(ids, 0, options.tokens, options.tokens_file));
-    return std::move(sample.ids);
-  }
-  if (model.tokenizer() == nullptr)
-    return fail(Code::unsupported,
-                model.tokenizer_status().what + "; --tokens-file takes token ids instead");
-  MI_TRY(const search::Recipe recipe, search::load_recipe(MI_CALIB_DATA "/default.yaml"));
-  search::SampleSpec texts;
-  texts.kind = "text";
-  for (const auto* specs : {&recipe.calibration, &recipe.held_out})
-    for (const auto& spec : *specs)
-      texts.texts.insert(texts.texts.end(), spec.texts.begin(), spec.texts.end());
-  MI_TRY(auto sample, search::make_sample(texts, options.tokens, 0, *model.tokenizer()));
-  return std::move(sample.ids);
-}
-
 struct Run {
   std::string name;
   bool sparse = false;
@@ -108,8 +88,8 @@ Result<std::vector<Run>> measure(const BenchOptions& options, search::ComputeOpt
   MI_TRY(compute.backend, kernels::choose_backend(options.backend));
   MI_TRY(const auto model, search::Model::open(options.model));
   const runtime::HeadConfig dense = search::dense_config(model->spec());
-  MI_TRY(auto ids, prompt(options, *model));
-  Bench bench(*model, std::move(ids), compute);
+  MI_TRY(search::Sample sample, prompt(options, *model, options.tokens));
+  Bench bench(*model, std::move(sample.ids), compute);
   MI_CHECK(bench.add<float>("dense f32", false, dense));
   const Status has_bf16 = search::bf16_linear_available();
   if (has_bf16) {
@@ -175,8 +155,7 @@ void add_prefill(CLI::App& app, BenchOptions& options, std::function<int()>& run
   command->add_option("--tokens", options.tokens, "Prompt length in tokens")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
       ->capture_default_str();
-  command->add_option("--tokens-file", options.tokens_file,
-                      "Token ids separated by blanks or line ends (default: calibration texts)");
+  add_tokens_file(*command, options);
   command->add_option("--logits", options.logits_file,
                       "Writes the last token's logits there: f32 [runs, vocabulary]");
   add_timing(*command, options);

@@ -1,116 +1,46 @@
-// This machine's ceilings, measured in this process.
-#include <immintrin.h>
-#include <omp.h>
+// This machine's ceilings, measured in this process and held against two things that must not be
+// above them: the clock times what an instruction does, and a library's matrix products.
 #include <algorithm>
-#include <bit>
-#include <ctime>
+#include <array>
+#include <functional>
+#include <memory>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <omp.h>
 
-#include "kernels/backend.h"
-#include "kernels/cpu/target_region.h"
 #include "libsearch/model/linear.h"
 #include "tools/mi-bench/commands.h"
+#include "tools/mi-bench/peaks.h"
 #include "tools/mi-bench/timing.h"
 #include "tools/terminal.h"
 
 namespace mi::tools {
 namespace {
 
-constexpr int kRepeats = 4000000;  // 10 ms of FMA, 30 ms of tiles, 10 to 40 ms of dot products
+// Of all threads together, best of the rounds; what this CPU does not have is 0.
+struct Roof {
+  std::vector<Peak> peaks;        // [all_units()]
+  std::vector<double> softmaxes;  // [all_softmaxes()] tiles per nanosecond
+  double bf16_gemm = 0;           // GFLOP/s
+  double f32_gemm = 0;
+  double l2 = 0;    // GB/s read: 1 MiB per thread
+  double l3 = 0;    // 16 MiB per thread
+  double dram = 0;  // 512 MiB per thread
 
-bool has(std::string_view backend) {
-  const auto found = kernels::choose_backend(backend);
-  return found.has_value();
-}
-
-// FLOP of one call.
-MI_TARGET_BEGIN("avx512f,avx512bf16")
-#include "kernels/cpu/peak_avx512-inl.h"
-double fma_avx512(float* memory) {
-  return repeat_fma(memory, kRepeats);
-}
-double dot_avx512(float* memory) {
-  return repeat_dot(memory, kRepeats);
-}
-MI_TARGET_END
-
-// Named accumulators as in peak_avx512-inl.h.
-MI_TARGET_BEGIN("avx2,fma")
-double fma_avx2(float* out) {
-  const __m256 x = _mm256_set1_ps(out[0]), y = _mm256_set1_ps(out[1]);
-  __m256 a = x, b = y, c = x, d = y, e = x, f = y, g = x, h = y, i = x, j = y, k = x, l = y;
-  for (int n = 0; n < kRepeats; ++n) {
-    asm volatile(
-        "vfmadd231ps %12, %13, %0\n vfmadd231ps %12, %13, %1\n vfmadd231ps %12, %13, %2\n"
-        "vfmadd231ps %12, %13, %3\n vfmadd231ps %12, %13, %4\n vfmadd231ps %12, %13, %5\n"
-        "vfmadd231ps %12, %13, %6\n vfmadd231ps %12, %13, %7\n vfmadd231ps %12, %13, %8\n"
-        "vfmadd231ps %12, %13, %9\n vfmadd231ps %12, %13, %10\n vfmadd231ps %12, %13, %11\n"
-        : "+x"(a), "+x"(b), "+x"(c), "+x"(d), "+x"(e), "+x"(f), "+x"(g), "+x"(h), "+x"(i), "+x"(j),
-          "+x"(k), "+x"(l)
-        : "x"(x), "x"(y));
-  }
-  _mm256_storeu_ps(out, a + b + c + d + e + f + g + h + i + j + k + l);
-  return 12.0 * 16 * kRepeats;
-}
-MI_TARGET_END
-
-MI_TARGET_BEGIN("avx512f,amx-tile,amx-bf16")
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-double tiles_amx(float* memory) {
-  static constexpr TileConfig kConfig;
-  asm volatile("" ::: "memory");
-  _tile_loadconfig(&kConfig);
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  _tile_loadd(4, memory, 64);
-  _tile_loadd(5, memory + 256, 64);
-  _tile_loadd(6, memory + 512, 64);
-  _tile_loadd(7, memory + 768, 64);
-  constexpr int kLoops = kRepeats / 4;
-  for (int n = 0; n < kLoops; ++n) {
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
-  }
-  _tile_release();
-  return 4.0 * 16384 * kLoops;
-}
-MI_TARGET_END
-
-// Sum over threads of work per own CPU time, best of the rounds, in units of 1e9 per second. By CPU
-// time, because a roof must not fall when another process takes the core away.
-template <class Work>
-double best_rate(int threads, int rounds, const Work& work) {
-  const auto cpu_seconds = [] {
-    timespec now{};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-  };
-  double best = 0;
-  for (int round = 0; round <= rounds; ++round) {
-    double rate = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : rate)
-    {
-#pragma omp barrier
-      const double start = cpu_seconds();
-      const double done = work();
-      rate += done / (cpu_seconds() - start);
+  // The fastest unit that products of bf16, or of f32, can run on.
+  [[nodiscard]] double best(bool narrow) const {
+    double best = 0;
+    for (size_t i = 0; i < peaks.size(); ++i) {
+      const Unit unit = all_units()[i].unit;
+      if (narrow || unit == Unit::fma_avx512 || unit == Unit::fma_avx2)
+        best = std::max(best, peaks[i].gflops);
     }
-    best = std::max(best, 1e-9 * rate);
+    return best;
   }
-  return best;
-}
+};
 
 // Bytes read of a buffer of its own, often enough that the first, cold pass does not count.
 double read_rate(int threads, int rounds, size_t bytes) {
@@ -118,9 +48,9 @@ double read_rate(int threads, int rounds, size_t bytes) {
   std::vector<AlignedBuffer<uint64_t>> buffers(static_cast<size_t>(threads));
   for (auto& buffer : buffers) buffer.resize(words);
   const size_t passes = std::max<size_t>(1, (size_t{256} << 20) / bytes);
-  return best_rate(threads, rounds, [&] {
+  const auto read = [&] {
     const uint64_t* data = buffers[static_cast<size_t>(omp_get_thread_num())].data();
-    uint64_t a = 0, b = 0, c = 0, d = 0;  // named, as the accumulators above
+    uint64_t a = 0, b = 0, c = 0, d = 0;  // named, as the accumulators of peaks.cpp
     for (size_t pass = 0; pass < passes; ++pass)
       for (size_t i = 0; i + 32 <= words; i += 32) {  // one load a line: bandwidth, not load ports
         a += data[i];
@@ -131,95 +61,160 @@ double read_rate(int threads, int rounds, size_t bytes) {
     volatile uint64_t sink = a + b + c + d;
     (void)sink;
     return static_cast<double>(passes * bytes);
-  });
-}
-
-// oneDNN's f32 product at the width it runs fastest, one per thread.
-double gemm_rate(int threads, int rounds) {
-  constexpr int kWidth = 576;
-  constexpr int kCalls = 200;
-  const search::Linear<float, float> linear(kWidth, kWidth, search::Epilogue::none);
-  const std::vector<float> weight(size_t{kWidth} * kWidth, 0.37f);
-  AlignedBuffer<std::byte> packed(linear.packed_bytes());
-  linear.pack(weight.data(), packed.data());
-  const std::vector<float> x(size_t{search::kChunkRows} * kWidth, 1.23f);
-  return best_rate(threads, rounds, [&] {
-    AlignedBuffer<float> y(x.size());
-    AlignedBuffer<std::byte> scratch(linear.scratch_bytes());
-    for (int call = 0; call < kCalls; ++call)
-      linear.apply(x.data(), packed.data(), y.data(), nullptr, scratch.data());
-    return 2.0 * kCalls * search::kChunkRows * kWidth * kWidth;
-  });
-}
-
-}  // namespace
-
-Roof measure_peaks(int threads, int rounds) {
-  Roof roof;
-  const auto with_memory = [&](double (*work)(float*)) {
-    return best_rate(threads, rounds, [&] {
-      alignas(64) float memory[1024];
-      // Pairs of bf16 in [1, 2) with mantissas that differ.
-      uint32_t state = 1;
-      for (float& value : memory) {
-        state = state * 1664525 + 1013904223;
-        value = std::bit_cast<float>(0x3f803f80U | (state & 0x007f007fU));
-      }
-      return work(memory);
-    });
   };
-  if (has("cpu_amx")) roof.amx = with_memory(tiles_amx);
-  if (has("cpu_avx512_bf16")) roof.dot = with_memory(dot_avx512);
-  if (has("cpu_avx512")) {
-    roof.fma = with_memory(fma_avx512);
-  } else if (has("cpu_avx2")) {
-    roof.fma = with_memory(fma_avx2);
-  }
-  return roof;
+  double best = 0;
+  for (int round = 0; round <= rounds; ++round) best = std::max(best, cpu_rate(threads, read));
+  return best;
 }
 
+// oneDNN's product of one width, one per thread.
+template <class T>
+class Gemm {
+ public:
+  explicit Gemm(int width)
+      : width_(width),
+        linear_(width, width, search::Epilogue::none),
+        packed_(linear_.packed_bytes()),
+        x_({1, search::kChunkRows, width}) {
+    Tensor<float, 3> weight({1, width, width});
+    fill_random(weight, 1);
+    fill_random(x_, 2);
+    linear_.pack(weight.data(), packed_.data());
+  }
+  [[nodiscard]] double gflops(int threads) const {
+    return cpu_rate(threads, [this] {
+      constexpr int kCalls = 100;
+      AlignedBuffer<float> y(static_cast<size_t>(search::kChunkRows) * static_cast<size_t>(width_));
+      AlignedBuffer<std::byte> scratch(linear_.scratch_bytes());
+      for (int call = 0; call < kCalls; ++call)
+        linear_.apply(x_.data(), packed_.data(), y.data(), nullptr, scratch.data());
+      return 2.0 * kCalls * search::kChunkRows * width_ * width_;
+    });
+  }
+
+ private:
+  int width_;
+  search::Linear<T, float> linear_;
+  AlignedBuffer<std::byte> packed_;
+  Tensor<T, 3> x_;
+};
+
+// In turns, so that a minute of high clock lifts all of them.
 Roof measure_roof(int threads, int rounds) {
-  Roof roof = measure_peaks(threads, rounds);
-  roof.gemm = gemm_rate(threads, rounds);
+  constexpr std::array kWidths = {576, 1024};  // f32 runs fastest at the first, bf16 varies
+  std::vector<std::unique_ptr<Gemm<float>>> wide;
+  std::vector<std::unique_ptr<Gemm<bf16>>> narrow;
+  for (const int width : kWidths) {
+    wide.push_back(std::make_unique<Gemm<float>>(width));
+    if (search::bf16_linear_available()) narrow.push_back(std::make_unique<Gemm<bf16>>(width));
+  }
+  const auto units = all_units();
+  const auto softmaxes = all_softmaxes();
+  Roof roof;
+  roof.peaks.resize(units.size());
+  roof.softmaxes.resize(softmaxes.size());
+  for (int round = 0; round <= rounds; ++round) {
+    for (size_t i = 0; i < units.size(); ++i)
+      if (runs_here(units[i].backend)) take_better(roof.peaks[i], measure_peak(units[i], threads));
+    for (const auto& gemm : narrow)
+      roof.bf16_gemm = std::max(roof.bf16_gemm, gemm->gflops(threads));
+    for (const auto& gemm : wide) roof.f32_gemm = std::max(roof.f32_gemm, gemm->gflops(threads));
+    for (size_t i = 0; i < softmaxes.size(); ++i)
+      if (runs_here(softmaxes[i].backend))
+        roof.softmaxes[i] = std::max(roof.softmaxes[i], softmax_rate(softmaxes[i], threads));
+  }
   roof.l2 = read_rate(threads, rounds, size_t{1} << 20);
   roof.l3 = read_rate(threads, rounds, size_t{16} << 20);
   roof.dram = read_rate(threads, std::min(rounds, 3), size_t{512} << 20);
   return roof;
 }
 
-namespace {
+std::vector<std::string> warnings_of(const Roof& roof) {
+  std::vector<std::string> warnings;
+  for (const bool narrow : {true, false}) {
+    const double gemm = narrow ? roof.bf16_gemm : roof.f32_gemm;
+    if (gemm > roof.best(narrow))
+      warnings.push_back(fmt::format("{} GEMM at {:.0f} GFLOP/s beats the roof of {:.0f}",
+                                     narrow ? "bf16" : "f32", gemm, roof.best(narrow)));
+  }
+  return warnings;
+}
+
+double of_clock(const UnitInfo& unit, const Peak& peak) {
+  return peak.gflops / (peak.ghz * unit.flop_per_cycle);
+}
+double tile_ns(double rate, int threads) {
+  return threads / rate;
+}
+double gexp(double tile_rate) {
+  return tile_rate * kernels::kRowBlock * kernels::kKeyTile;
+}
+
+std::string table(const Roof& roof, int threads) {
+  std::string text = fmt::format("{:<24}{:>8}\n", "threads", threads);
+  for (size_t i = 0; i < roof.peaks.size(); ++i) {
+    const UnitInfo& unit = all_units()[i];
+    const Peak& peak = roof.peaks[i];
+    if (peak.gflops == 0) continue;
+    text += fmt::format("{:<24}{:>8.0f} GFLOP/s, {:.1f} % of {} FLOP per cycle at {:.2f} GHz\n",
+                        unit.name, peak.gflops, 100 * of_clock(unit, peak), unit.flop_per_cycle,
+                        peak.ghz / threads);
+  }
+  for (const bool narrow : {true, false}) {
+    const double gemm = narrow ? roof.bf16_gemm : roof.f32_gemm;
+    if (gemm == 0) continue;
+    text += fmt::format("{:<24}{:>8.0f} GFLOP/s, {:.1f} % of the roof\n",
+                        narrow ? "bf16 GEMM (oneDNN)" : "f32 GEMM (oneDNN)", gemm,
+                        100 * gemm / roof.best(narrow));
+  }
+  for (size_t i = 0; i < roof.softmaxes.size(); ++i)
+    if (roof.softmaxes[i] > 0)
+      text += fmt::format("softmax {:<16}{:>8.0f} ns per 64 x 64 tile and thread, {:.1f} Gexp/s\n",
+                          all_softmaxes()[i].name, tile_ns(roof.softmaxes[i], threads),
+                          gexp(roof.softmaxes[i]));
+  text += fmt::format("{:<24}{:>8.1f} GB/s\n{:<24}{:>8.1f} GB/s\n{:<24}{:>8.1f} GB/s\n", "L2 read",
+                      roof.l2, "L3 read", roof.l3, "DRAM read", roof.dram);
+  for (const std::string& warning : warnings_of(roof)) text += "warning: " + warning + "\n";
+  return text;
+}
+
+std::string json_of(const Roof& roof, int threads) {
+  nlohmann::ordered_json json = {{"threads", threads}};
+  for (size_t i = 0; i < roof.peaks.size(); ++i) {
+    const UnitInfo& unit = all_units()[i];
+    const Peak& peak = roof.peaks[i];
+    const bool here = peak.gflops > 0;
+    json["units"][std::string(unit.key)] = {{"gflops", peak.gflops},
+                                            {"ghz", peak.ghz / threads},
+                                            {"flop_per_cycle", unit.flop_per_cycle},
+                                            {"of_clock", here ? of_clock(unit, peak) : 0}};
+  }
+  json["bf16_gemm_gflops"] = roof.bf16_gemm;
+  json["f32_gemm_gflops"] = roof.f32_gemm;
+  for (size_t i = 0; i < roof.softmaxes.size(); ++i)
+    json["softmax"][std::string(all_softmaxes()[i].key)] = {
+        {"tile_ns", roof.softmaxes[i] > 0 ? tile_ns(roof.softmaxes[i], threads) : 0},
+        {"gexp", gexp(roof.softmaxes[i])}};
+  json["l2_read_gbs"] = roof.l2;
+  json["l3_read_gbs"] = roof.l3;
+  json["dram_read_gbs"] = roof.dram;
+  json["warnings"] = warnings_of(roof);
+  return json.dump(2) + "\n";
+}
 
 int run_roof(const BenchOptions& options) {
-  const int threads = options.threads > 0 ? options.threads : omp_get_max_threads();
+  const int threads = threads_of(options);
   const Roof roof = measure_roof(threads, options.rounds);
-  if (options.json)
-    return report(kBench, print_result(nlohmann::json{{"threads", threads},
-                                                      {"amx_bf16_gflops", roof.amx},
-                                                      {"avx512_bf16_gflops", roof.dot},
-                                                      {"f32_fma_gflops", roof.fma},
-                                                      {"f32_gemm_gflops", roof.gemm},
-                                                      {"l2_read_gbs", roof.l2},
-                                                      {"l3_read_gbs", roof.l3},
-                                                      {"dram_read_gbs", roof.dram}}
-                                           .dump(2) +
-                                       "\n"));
-  return report(kBench, print_result(fmt::format("threads        {:>8}\n"
-                                                 "AMX bf16       {:>8.0f} GFLOP/s\n"
-                                                 "AVX-512 bf16   {:>8.0f} GFLOP/s\n"
-                                                 "f32 FMA        {:>8.0f} GFLOP/s\n"
-                                                 "f32 GEMM       {:>8.0f} GFLOP/s\n"
-                                                 "L2 read        {:>8.1f} GB/s\n"
-                                                 "L3 read        {:>8.1f} GB/s\n"
-                                                 "DRAM read      {:>8.1f} GB/s\n",
-                                                 threads, roof.amx, roof.dot, roof.fma, roof.gemm,
-                                                 roof.l2, roof.l3, roof.dram)));
+  return report(kBench, print_result(options.json ? json_of(roof, threads) : table(roof, threads)));
 }
 
 }  // namespace
 
 void add_roof(CLI::App& app, BenchOptions& options, std::function<int()>& run) {
   CLI::App* command = app.add_subcommand(
-      "roof", "Ceilings of this machine: matrix and vector units, cache and memory");
+      "roof",
+      "Ceilings of this machine: matrix and vector units, the softmax, cache and memory; checked "
+      "against the clock and oneDNN's products");
   add_timing(*command, options);
   command->callback([&] { run = [&] { return run_roof(options); }; });
 }

@@ -3,7 +3,6 @@
 #include <cmath>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
-#include <omp.h>
 
 #include "libsearch/search/candidates.h"
 #include "libsearch/search/score.h"
@@ -78,7 +77,7 @@ Result<Row> measure_one(const BenchOptions& options, const kernels::Backend& bac
 int run_score(const BenchOptions& options) {
   const auto backend = kernels::choose_backend(options.backend);
   if (!backend) return report(kBench, backend.error());
-  const int threads = options.threads > 0 ? options.threads : omp_get_max_threads();
+  const int threads = threads_of(options);
   auto json = nlohmann::json::array();
   std::string text = fmt::format(
       "{} query and {} KV heads, {} candidates each, output error on every 8th block\n"

@@ -12,13 +12,13 @@
 
 #include "tools/mi-bench/commands.h"
 #include "tools/mi-bench/layer.h"
+#include "tools/mi-bench/pattern_runs.h"
 #include "tools/mi-bench/timing.h"
 #include "tools/terminal.h"
 
 namespace mi::tools {
 namespace {
 
-constexpr double kDensity = 0.15;  // of dense attention; estimates are part of it
 constexpr std::array kPatterns = {runtime::Pattern::stripe, runtime::Pattern::stripe_vertical_slash,
                                   runtime::Pattern::vertical_slash, runtime::Pattern::block_sparse};
 
@@ -32,7 +32,7 @@ std::vector<uint64_t> make_selection(int64_t n, int64_t run, uint64_t seed) {
     uint64_t* bits = all.data() + row * words;
     const int64_t own = row % blocks;
     bits[own] = ~uint64_t{0};
-    const auto wanted = static_cast<int64_t>(kDensity * static_cast<double>((own + 1) * 64));
+    const auto wanted = static_cast<int64_t>(kShare * static_cast<double>((own + 1) * 64));
     for (int64_t held = 64; held < wanted;) {
       const auto at = static_cast<int64_t>(engine() % static_cast<uint64_t>(own * 64 / run)) * run;
       const uint64_t mask = run == 64 ? ~uint64_t{0} : uint64_t{1} << (at % 64);
@@ -126,7 +126,7 @@ struct Row {
 
 Result<std::vector<Row>> measure(const BenchOptions& options) {
   MI_TRY(const kernels::Backend* backend, kernels::choose_backend(options.backend));
-  const int threads = options.threads > 0 ? options.threads : omp_get_max_threads();
+  const int threads = threads_of(options);
   std::vector<Row> rows;
   for (const int dim : {64, 128}) {
     for (const int64_t length : options.lengths) {
@@ -152,7 +152,7 @@ Result<std::vector<Row>> measure(const BenchOptions& options) {
       for (const runtime::Pattern pattern : kPatterns) {
         runtime::HeadEntry entry;
         entry.pattern = pattern;
-        MI_TRY(LayerPlan plan, LayerPlan::with_share(layer, entry, kDensity, *backend, threads));
+        MI_TRY(LayerPlan plan, LayerPlan::with_share(layer, entry, kShare, *backend, threads));
         names.push_back(fmt::format("{} at {:.1f} %", to_string(pattern), 100 * plan.share()));
         tiles.push_back(plan.tiles());
         estimates.emplace_back(layer, plan.entry(), *backend, threads).pack();

@@ -3,7 +3,6 @@
 #include <CLI/CLI.hpp>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
-#include <omp.h>
 
 #include "libruntime/plan.h"
 #include "libsearch/model/mapped_file.h"
@@ -76,7 +75,7 @@ Result<Report> measure(const BenchOptions& options) {
   Tensor<T, 3> o({shape.heads, shape.tokens, shape.head_dim});
 
   MI_TRY(const kernels::Backend* backend, kernels::choose_backend(options.backend));
-  const int threads = options.threads > 0 ? options.threads : omp_get_max_threads();
+  const int threads = threads_of(options);
   runtime::HeadEntry entry;
   if (options.share > 0) {
     entry.pattern = runtime::Pattern::stripe;

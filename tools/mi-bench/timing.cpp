@@ -30,9 +30,21 @@ std::vector<Timing> alternate(std::vector<std::function<void()>> contestants, in
   }
   std::vector<Timing> result;
   for (auto& of : times) {
-    std::sort(of.begin(), of.end());
-    result.push_back({of[of.size() / 2], of.front(), of.back(), of});
+    const auto [least, most] = std::minmax_element(of.begin(), of.end());
+    result.push_back({median(of), *least, *most, of});
   }
+  return result;
+}
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + std::ssize(values) / 2;
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+std::vector<double> ratios(const Timing& a, const Timing& b) {
+  std::vector<double> result(a.all.size());
+  for (size_t i = 0; i < result.size(); ++i) result[i] = a.all[i] / b.all[i];
   return result;
 }
 
