@@ -1,7 +1,7 @@
-// One candidate per head under a limit on cost: a multiple-choice knapsack, solved by walks along
-// the merged lower convex hulls of the heads' (cost, loss) points. A walk is a whole Pareto curve.
-// Every sample must keep the limit by itself, so a walk prices a candidate by one weighting of the
-// samples' costs and stops at the first step that any sample cannot afford.
+// One candidate per head under a limit on cost: a multiple-choice knapsack with a limit for every
+// sample, each of which must keep it by itself. Every sample gets a price (dual.h); heads take what
+// is best at these prices and exchange what is left over (exchange.h). The prices also say how far
+// from the optimum the result is at most: 2e-4 of the loss for SmolLM2's 270 heads at 15 %, in 1 s.
 #pragma once
 
 #include <algorithm>
@@ -55,11 +55,6 @@ struct Allocation {
   double gap = 0;                           // loss minus a lower bound on the optimum
 };
 
-struct ParetoPoint {
-  double cost = 0;
-  double loss = 0;
-};
-
 // Whether a cost keeps a limit, both shares of dense; sums of costs may be off in the last digits.
 [[nodiscard]] bool within(double cost, double limit);
 // A cost in percent with three decimals, rounded up: given as a budget, it is enough.
@@ -68,7 +63,8 @@ struct ParetoPoint {
 [[nodiscard]] std::string budget_enough(const AllocationProblem& problem, double limit);
 [[nodiscard]] std::string budget_text(const AllocationProblem& problem, double limit);
 
-// Least loss with mean cost over heads at most `limit` on every sample. Errors: a limit below the
+// Least loss with mean cost over heads at most `limit` on every sample, of the candidates that cost
+// no sample more than dense attention, which is one of them. Errors: a limit below the
 // cheapest assignment, naming the smallest feasible one.
 [[nodiscard]] Result<Allocation> allocate_global(const AllocationProblem& problem, double limit);
 // Every head by itself within the limit on every sample, as in the published method.
@@ -77,10 +73,5 @@ struct ParetoPoint {
 [[nodiscard]] Allocation allocate_min_recall(const AllocationProblem& problem, double min_recall);
 // The smallest limit that an allocation keeps.
 [[nodiscard]] double least_limit(const AllocationProblem& problem, const Allocation& allocation);
-
-// The Pareto curve of one length from the walk that weights its samples alike. Costs are the
-// dearest sample's and rise.
-[[nodiscard]] std::vector<ParetoPoint> pareto_curve(const AllocationProblem& problem,
-                                                    size_t length);
 
 }  // namespace mi::search

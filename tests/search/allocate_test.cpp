@@ -12,9 +12,10 @@ double uniform(std::mt19937_64& engine) {
 }
 
 // Candidates of `families` families with falling loss, plus dense, which costs 1 and loses nothing.
-// Each of `samples` samples pays up to half more or less than another.
+// A head's samples pay up to half more or less than one another, and by `noise` of that differently
+// from candidate to candidate.
 AllocationProblem random_problem(uint64_t seed, size_t lengths, size_t heads, size_t families,
-                                 size_t levels, size_t samples) {
+                                 size_t levels, size_t samples, double noise = 0.5) {
   std::mt19937_64 engine(seed);
   AllocationProblem problem;
   for (size_t f = 0; f < families; ++f)
@@ -27,14 +28,18 @@ AllocationProblem random_problem(uint64_t seed, size_t lengths, size_t heads, si
       for (size_t f = 0; f < families; ++f) {
         double cost = 0.01 + 0.05 * uniform(engine);
         double loss = uniform(engine);
+        std::vector<double> factor;
+        for (size_t s = 0; s < samples; ++s) factor.push_back(0.75 + 0.5 * uniform(engine));
         for (size_t l = 0; l < levels; ++l) {
           Choice& choice = choices.emplace_back();
           for (size_t s = 0; s < samples; ++s)
-            choice.cost.push_back(std::min(1.0, cost * (0.75 + 0.5 * uniform(engine))));
+            choice.cost.push_back(
+                std::min(1.0, cost * factor[s] * (1 + noise * (uniform(engine) - 0.5))));
           choice.loss = loss;
           choice.recall_p05 = 1 - loss;
-          cost += 0.2 * uniform(engine);
-          loss *= uniform(engine);
+          const double step = std::min(1.0, 6 / static_cast<double>(levels));
+          cost += 0.2 * step * uniform(engine);
+          loss *= std::pow(uniform(engine), step);
         }
       }
       choices.push_back({std::vector<double>(samples, 1.0), 0, 1});
@@ -96,12 +101,29 @@ TEST_CASE("global allocation is within its stated gap of the optimum", "[cpu]") 
         CHECK(allocation->cost[t] <= limit + 1e-12);
       }
       CHECK(allocation->loss >= optimum - 1e-12);
-      CHECK(allocation->loss <= optimum + allocation->gap + 1e-12);
+      CHECK(allocation->loss - allocation->gap <= optimum + 1e-12);
+      if (limit == 1.0) CHECK(allocation->loss == 0);
     }
   }
 }
 
-TEST_CASE("loss never rises with the limit, and one family serves all lengths", "[cpu]") {
+TEST_CASE("with many heads the gap is below two thousandths of the loss", "[cpu]") {
+  // As large as the default search: what does not divide evenly is one head's choice in 270.
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    const auto problem = random_problem(seed, 1 + seed % 2, 270, 9, 25, 4);
+    for (const double limit : {0.1, 0.15, 0.25}) {
+      const auto allocation = allocate_global(problem, limit);
+      REQUIRE(allocation);
+      INFO("seed " << seed << " limit " << limit << " loss " << allocation->loss);
+      CHECK(allocation->loss > 0);
+      CHECK(allocation->gap <= 2e-3 * allocation->loss);
+      for (size_t t = 0; t < problem.lengths(); ++t) CHECK(allocation->cost[t] <= limit + 1e-12);
+    }
+  }
+}
+
+TEST_CASE("a higher limit loses no more than the gap allows, and one family serves all lengths",
+          "[cpu]") {
   for (uint64_t seed = 1; seed <= 8; ++seed) {
     const auto problem = random_problem(seed, 1 + seed % 3, 12, 4, 6, 1 + seed % 4);
     double previous = INFINITY;
@@ -111,7 +133,7 @@ TEST_CASE("loss never rises with the limit, and one family serves all lengths", 
         CHECK(std::isinf(previous));
         continue;
       }
-      CHECK(allocation->loss <= previous + 1e-12);
+      CHECK(allocation->loss <= previous + allocation->gap + 1e-12);
       previous = allocation->loss;
       for (size_t h = 0; h < problem.heads(); ++h)
         for (size_t t = 1; t < problem.lengths(); ++t)
@@ -120,6 +142,28 @@ TEST_CASE("loss never rises with the limit, and one family serves all lengths", 
     }
     CHECK(allocate_global(problem, 1)->loss == Approx(0).margin(1e-12));  // everything dense
   }
+}
+
+TEST_CASE("no head costs a sample more than dense attention", "[cpu]") {
+  // An estimate on top of nearly all keys, dear on one sample: the limit would allow it, and its
+  // mean cost and loss are worth it, but no share cap would.
+  AllocationProblem problem;
+  problem.families = {0, 0, 1};
+  problem.choices = {{{{{0.2, 0.2}, 1, 0}, {{1.05, 0.3}, 0.001, 1}, {{1, 1}, 0, 1}},
+                      {{{0.2, 0.2}, 1, 0}, {{0.3, 0.3}, 0.5, 1}, {{1, 1}, 0, 1}}}};
+  const auto allocation = allocate_global(problem, 0.7);
+  REQUIRE(allocation);
+  CHECK(allocation->chosen[0] == std::vector<size_t>{2, 1});
+  CHECK(allocation->loss == Approx(0.5));
+}
+
+TEST_CASE("what saves nothing is not bought", "[cpu]") {
+  AllocationProblem problem;
+  problem.families = {0, 0, 1};
+  problem.choices = {{{{{0.9}, 0, 1}, {{0.4}, 0, 1}, {{1}, 0, 1}}}};
+  const auto allocation = allocate_global(problem, 1);
+  REQUIRE(allocation);
+  CHECK(allocation->chosen[0][0] == 1);
 }
 
 TEST_CASE("a limit holds for samples, not for each head's dearest sample", "[cpu]") {
@@ -136,29 +180,33 @@ TEST_CASE("a limit holds for samples, not for each head's dearest sample", "[cpu
   CHECK(allocation->gap == Approx(0).margin(1e-12));
 }
 
-TEST_CASE("the Pareto curve is the walk that allocation follows", "[cpu]") {
-  const auto problem = random_problem(5, 1, 20, 3, 6, 1);
-  const auto curve = pareto_curve(problem, 0);
-  for (size_t i = 1; i < curve.size(); ++i) {
-    CHECK(curve[i].cost > curve[i - 1].cost);
-    CHECK(curve[i].loss < curve[i - 1].loss);
-  }
-  for (const ParetoPoint& point : curve) {
-    const auto allocation = allocate_global(problem, point.cost + 1e-12);
-    REQUIRE(allocation);
-    CHECK(allocation->loss == Approx(point.loss).margin(1e-9));
-  }
-}
-
 TEST_CASE("a limit below the cheapest assignment names the smallest feasible one", "[cpu]") {
   const auto problem = random_problem(9, 1, 4, 2, 3, 1);
-  const double smallest = pareto_curve(problem, 0).front().cost;
+  double smallest = 0;
+  for (const auto& head : problem.choices[0]) {
+    double least = INFINITY;
+    for (const Choice& choice : head) least = std::min(least, choice.cost[0]);
+    smallest += least / 4;
+  }
   const auto refused = allocate_global(problem, smallest * 0.9);
   REQUIRE(!refused);
   CHECK(refused.error().code == Code::invalid_argument);
-  CHECK(refused.error().what.find("smallest feasible") != std::string::npos);
+  CHECK(refused.error().what.find("smallest feasible budget is " + percent_enough(smallest) +
+                                  "%") != std::string::npos);
   CHECK(allocate_global(problem, std::ceil(smallest * 1e5) / 1e5));
   CHECK(!allocate_per_head(problem, 1e-4));
+}
+
+TEST_CASE("the smallest feasible limit of several samples and lengths is feasible", "[cpu]") {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    const auto problem = random_problem(seed, 2, 12, 3, 4, 3);
+    const auto refused = allocate_global(problem, 1e-4);
+    REQUIRE(!refused);
+    const std::string& what = refused.error().what;
+    const std::string_view before = "smallest feasible budget is ";
+    const double percent = std::stod(what.substr(what.find(before) + before.size()));
+    CHECK(allocate_global(problem, percent / 100));
+  }
 }
 
 TEST_CASE("per-head allocation holds the limit in every head", "[cpu]") {
