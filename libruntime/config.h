@@ -83,7 +83,8 @@ struct HeadConfig {
     double share = 1;
     std::map<int64_t, double> achieved;  // largest over the samples, per length
     std::string objective, allocation;
-    double gap = 0;  // bound on how far the loss is from the optimum
+    double gap = 0;   // of the loss and a lower bound on that of any allocation within the limit
+    double loss = 0;  // what the objective sums up to; 0: not recorded
     friend bool operator==(const Limit&, const Limit&) = default;
   } limit;
   struct Quality {
@@ -91,6 +92,7 @@ struct HeadConfig {
     std::optional<HeldOut> held_out;
     friend bool operator==(const Quality&, const Quality&) = default;
   } quality;
+  std::vector<std::string> warnings;  // what its making found suspicious, a line each
   struct Kernel {
     int block = 64, tile = 64;
     int64_t last = 64;        // the prompt's last rows that run dense

@@ -81,7 +81,7 @@ HeadConfig::Calibration read_calibration(const YamlNode& node, YamlErrors& error
 
 HeadConfig::Limit read_limit(const YamlNode& node, const std::vector<int64_t>& lengths,
                              YamlErrors& errors) {
-  const YamlMap map(node, {"share", "achieved", "objective", "allocation", "gap"}, errors);
+  const YamlMap map(node, {"share", "achieved", "objective", "allocation", "gap", "loss"}, errors);
   HeadConfig::Limit limit;
   limit.share = map.real("share", kShare);
   limit.achieved = read_by_length(map.need("achieved"), lengths, kNotNegative, errors);
@@ -91,6 +91,7 @@ HeadConfig::Limit read_limit(const YamlNode& node, const std::vector<int64_t>& l
   read_word(map.need("allocation"), {"global", "per-head", "min-recall", "uniform", "imported"},
             errors);
   limit.gap = map.real("gap", kNotNegative);
+  if (map.find("loss") != nullptr) limit.loss = map.real("loss", kPositive);
   return limit;
 }
 
@@ -201,7 +202,7 @@ HeadConfig read_config(const YamlNode& root, YamlErrors& errors) {
   if (errors.any()) return config;
   const YamlMap map(root,
                     {"schema", "schema_version", "model", "producer", "calibration", "limit",
-                     "quality", "kernel", "layers"},
+                     "quality", "warnings", "kernel", "layers"},
                     errors);
   // Stops at the first wrong section: later ones are checked against earlier ones.
   config.model = read_model(map.need("model"), errors);
@@ -210,6 +211,13 @@ HeadConfig read_config(const YamlNode& root, YamlErrors& errors) {
   if (errors.any()) return config;
   config.limit = read_limit(map.need("limit"), config.calibration.lengths, errors);
   config.quality = read_quality(map.need("quality"), config.calibration.lengths, errors);
+  if (const YamlNode* warnings = map.find("warnings")) {
+    for (const YamlNode& item : read_list(*warnings, errors)) {
+      config.warnings.push_back(read_string(item, errors));
+      if (config.warnings.back().empty()) errors.report(item, "an empty warning", "a text");
+    }
+    if (config.warnings.empty()) errors.report(*warnings, "no warnings", "one at least");
+  }
   config.kernel = read_kernel(map.need("kernel"), errors);
   if (errors.any()) return config;
   config.layers = read_layers(map.need("layers"), config, errors);

@@ -96,6 +96,7 @@ std::string dump_config(const HeadConfig& config) {
   limit.add("share", config.limit.share).add("achieved", per_length(config.limit.achieved, false));
   limit.add("objective", yaml_text(config.limit.objective));
   limit.add("allocation", yaml_text(config.limit.allocation)).add("gap", config.limit.gap);
+  if (config.limit.loss > 0) limit.add("loss", config.limit.loss);
   YamlLine kernel;
   kernel.add("block", config.kernel.block).add("tile", config.kernel.tile);
   kernel.add("last", config.kernel.last);
@@ -105,6 +106,10 @@ std::string dump_config(const HeadConfig& config) {
   out += "model: " + model.map() + "\nproducer: " + producer.map() + "\n";
   out += calibration(config.calibration);
   out += "limit: " + limit.map() + "\nquality: " + quality(config.quality) + "\n";
+  if (!config.warnings.empty()) {
+    out += "warnings:\n";
+    for (const std::string& warning : config.warnings) out += "- " + yaml_text(warning) + "\n";
+  }
   out += "kernel: " + kernel.map() + "\nlayers:" + (config.layers.empty() ? " []\n" : "\n");
   for (size_t layer = 0; layer < config.layers.size(); ++layer) {
     out += fmt::format("- layer: {}\n  heads:{}", layer,

@@ -75,11 +75,16 @@ Json summary(const HeadConfig& config) {
                   {"objective", config.limit.objective},
                   {"allocation", config.limit.allocation},
                   {"gap", config.limit.gap}};
+  if (config.limit.loss > 0) {
+    out["limit"]["loss"] = config.limit.loss;
+    out["limit"]["relative_gap"] = config.limit.gap / config.limit.loss;
+  }
   const HeadConfig::Quality& quality = config.quality;
   out["recall"] = {{"mean", quality.recall_mean},
                    {"p05", quality.recall_p05},
                    {"min", quality.recall_min},
                    {"last", quality.recall_last}};
+  out["warnings"] = config.warnings;
   out["certificate"] = nullptr;
   if (quality.held_out)
     out["certificate"] = {{"recall_mean", quality.held_out->recall_mean},

@@ -80,6 +80,15 @@ std::string bar(double recall, int length) {
          std::string(static_cast<size_t>(length - full), '.');
 }
 
+// How much the loss could still fall within the limit, whatever the heads ran.
+std::string gap_text(const HeadConfig::Limit& limit) {
+  if (limit.allocation != "global") return "";
+  if (limit.loss > 0)
+    return fmt::format(", within {:.2g} % of the least loss possible",
+                       100 * limit.gap / limit.loss);
+  return fmt::format(", gap to the optimum at most {:.2g}", limit.gap);
+}
+
 std::string headline(const HeadConfig& config, const Painter& painter) {
   const HeadConfig::Model& model = config.model;
   std::string out = fmt::format("{:<12}{}\n{:<12}", "model", painter.bold(clean(model.name)), "");
@@ -88,9 +97,8 @@ std::string headline(const HeadConfig& config, const Painter& painter) {
                      model.head_dim);
   out += fmt::format("{:<12}{} of dense; calibration executes {}\n", "limit",
                      percent(config.limit.share), by_length(config.limit.achieved));
-  out +=
-      fmt::format("{:<12}{}, objective {}, gap to the optimum at most {:.2g}\n", "allocation",
-                  clean(config.limit.allocation), clean(config.limit.objective), config.limit.gap);
+  out += fmt::format("{:<12}{}, objective {}{}\n", "allocation", clean(config.limit.allocation),
+                     clean(config.limit.objective), gap_text(config.limit));
   const HeadConfig::Quality& quality = config.quality;
   out +=
       fmt::format("{:<12}mean {:.4f}   p05 {:.4f}   min {:.4f}   last rows {:.4f}\n", "recall",
@@ -198,6 +206,13 @@ std::string certificate(const HeadConfig& config, const Painter& painter) {
   return out;
 }
 
+std::string warnings_text(const HeadConfig& config, const Painter& painter) {
+  if (config.warnings.empty()) return "";
+  std::string out = painter.bold("Warnings") + "\n";
+  for (const std::string& warning : config.warnings) out += fmt::format("  {}\n", clean(warning));
+  return out + "\n";
+}
+
 std::string per_length_text(std::string_view name, const runtime::PerLength& values,
                             double factor) {
   if (values.empty()) return "";
@@ -244,7 +259,8 @@ std::string show_table(const HeadConfig& config, TextStyle style) {
   out += fmt::format("{} by recall\n{}", painter.bold("Worst heads"), kRowHead);
   for (const HeadPlace place : worst_heads(config, kWorstHeads))
     out += head_row(config, place, style.width, painter);
-  out += fmt::format("{}\n{}", lengths_note(config), certificate(config, painter));
+  out += fmt::format("{}\n{}{}", lengths_note(config), warnings_text(config, painter),
+                     certificate(config, painter));
   return out;
 }
 

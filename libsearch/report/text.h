@@ -15,7 +15,8 @@ struct TextStyle {
   bool colour = false;  // ANSI colours
 };
 
-// Headline, limit and what was achieved, pattern mix per layer, recall, worst heads, certificate.
+// Headline, limit and what was achieved, pattern mix per layer, recall, worst heads, warnings,
+// certificate.
 [[nodiscard]] std::string show_table(const runtime::HeadConfig& config, TextStyle style);
 // One line per head.
 [[nodiscard]] std::string heads_table(const runtime::HeadConfig& config, TextStyle style);

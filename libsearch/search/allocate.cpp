@@ -129,6 +129,7 @@ Allocation cheapest(const AllocationProblem& problem) {
   double least = kInfinity;
   for (int round = 0; round < kRounds; ++round) {
     Allocation found = pick_each_head(problem, [&](const Choice& choice, size_t t) {
+      if (beyond_dense(choice)) return kInfinity;
       double price = 0;
       for (size_t s = 0; s < votes[t].size(); ++s) price += votes[t][s] * choice.cost[s];
       return price / problem.allowance(t);

@@ -63,7 +63,8 @@ struct Allocation {
 [[nodiscard]] std::string budget_enough(const AllocationProblem& problem, double limit);
 [[nodiscard]] std::string budget_text(const AllocationProblem& problem, double limit);
 
-// Least loss with mean cost over heads at most `limit` on every sample. Errors: a limit below the
+// Least loss with mean cost over heads at most `limit` on every sample, of the candidates that cost
+// no sample more than dense attention, which is one of them. Errors: a limit below the
 // cheapest assignment, naming the smallest feasible one.
 [[nodiscard]] Result<Allocation> allocate_global(const AllocationProblem& problem, double limit);
 // Every head by itself within the limit on every sample, as in the published method.

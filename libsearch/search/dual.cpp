@@ -84,6 +84,7 @@ class SoftBound {
       values[c] = knapsack_.value(length, head, c, all);
       least = std::min(least, values[c]);
     }
+    if (std::isinf(least)) return least;
     double sum = 0;
     for (const size_t c : members) {
       const double below = (least - values[c]) / temperature;
@@ -152,6 +153,10 @@ std::vector<std::vector<size_t>> group_by_family(const AllocationProblem& proble
   return members;
 }
 
+bool beyond_dense(const Choice& choice) {
+  return !within(choice.dearest(), 1);
+}
+
 Knapsack::Knapsack(const AllocationProblem& problem, double limit)
     : heads(problem.heads()),
       candidates(problem.families.size()),
@@ -165,7 +170,7 @@ Knapsack::Knapsack(const AllocationProblem& problem, double limit)
     auto& costs = cost.emplace_back();
     for (const auto& head : problem.choices[t]) {
       for (const Choice& choice : head) {
-        losses.push_back(choice.loss / count);
+        losses.push_back(beyond_dense(choice) ? kInfinity : choice.loss / count);
         for (const double c : choice.cost) costs.push_back(c / most);
       }
     }

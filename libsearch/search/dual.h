@@ -15,6 +15,10 @@ namespace mi::search {
 // [family] its candidates
 [[nodiscard]] std::vector<std::vector<size_t>> group_by_family(const AllocationProblem& problem);
 
+// Whether a candidate costs more than dense attention on some sample: an estimate on top of nearly
+// all keys. No share cap allows that, and dense attention loses nothing.
+[[nodiscard]] bool beyond_dense(const Choice& choice);
+
 // An allocation problem under a limit, as flat arrays. A row is one sample of one length; its costs
 // are parts of what the limit allows there, so that a row's costs may add up to 1.
 struct Knapsack {
@@ -23,7 +27,7 @@ struct Knapsack {
   std::vector<std::vector<size_t>> families;  // [family] its candidates
   std::vector<size_t> row_begin;              // [lengths + 1]
   // [length][heads * candidates (* samples of the length)]
-  std::vector<std::vector<double>> loss;  // part of the total
+  std::vector<std::vector<double>> loss;  // part of the total; infinite beyond dense
   std::vector<std::vector<double>> cost;
 
   Knapsack(const AllocationProblem& problem, double limit);

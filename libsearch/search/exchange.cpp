@@ -1,6 +1,7 @@
 #include "libsearch/search/exchange.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <optional>
 #include <tuple>
@@ -80,7 +81,9 @@ class Exchange {
       for (size_t t = 0; t < knapsack_.lengths(); ++t) {
         std::vector<Option> longer;
         for (const Option& begun : partial)
-          for (const size_t c : family) extend(longer.emplace_back(begun), head, t, c);
+          for (const size_t c : family)
+            if (std::isfinite(knapsack_.loss_of(t, head, c)))
+              extend(longer.emplace_back(begun), head, t, c);
         keep_best(longer);
         partial = std::move(longer);
       }

@@ -376,12 +376,13 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
           sums.error[at] += weight[r] * std::max(0.0, static_cast<double>(error[r]));
       }
     }
-    if (shape_.extras) add_extras(head, m, memory, counts_row(m), sums);
+    add_baselines(head, m, memory, counts_row(m), sums);
   }
 }
 
-void LayerScorer::add_extras(const kernels::AttentionHead& head, int64_t m, ThreadMemory& memory,
-                             std::span<const int32_t> all_counts, HeadSums& sums) const {
+// What uniform attention and an oracle would keep; squares, where masses of rows are there.
+void LayerScorer::add_baselines(const kernels::AttentionHead& head, int64_t m, ThreadMemory& memory,
+                                std::span<const int32_t> all_counts, HeadSums& sums) const {
   const int rows = head.rows(m);
   const int64_t first = head.first_row(m);
   const int64_t keys = head.keys_end(m);
@@ -408,6 +409,7 @@ void LayerScorer::add_extras(const kernels::AttentionHead& head, int64_t m, Thre
     for (int l = 0; l < family.levels; ++l, ++at) {
       uniform += memory.level_uniform[static_cast<size_t>(l)];
       sums.uniform[at] += uniform;
+      if (!shape_.extras) continue;
       for (int r = 0; r < rows; ++r) {
         recall[r] += static_cast<double>(family.mass[l * kRowBlock + r]);
         const double lost = std::max(0.0, 1 - recall[r]);
@@ -443,7 +445,6 @@ void LayerScorer::finish(const HeadSums& sums, std::vector<CandidateScore>& scor
     score.tiles = sums.tiles[c];
     score.share = runtime::cost_share(call, static_cast<int64_t>(sums.tiles[c]),
                                       data_->estimators[id.family]->flops(call));
-    if (!shape_.extras) continue;
     // The oracle spends the same number of keys on the largest true column masses.
     double budget = sums.tiles[c] * kernels::kKeyTile;
     double mass = 0;

@@ -15,16 +15,16 @@ namespace mi::search {
 
 struct CandidateScore {
   double recall = 0;          // mean over rows of the attention mass kept
-  double square = 0;          // mean over rows of the squared lost mass (*)
+  double square = 0;          // mean over rows of the squared lost mass; 0 without extras
   double recall_p05 = 0;      // 5th percentile over row blocks of their mean recall
   double recall_min = 0;      // the worst row block
   double recall_last = 0;     // the last row block, where the answer is written
   double error = 0;           // mean over sampled rows of ||(o - o~) W_O||^2 / ||residual||^2
   double share = 0;           // cost as a share of dense
   double tiles = 0;           // executed
-  double oracle_lost = 0;     // lost mass of the true column mass as estimate at the same cost (*)
-  double uniform_recall = 0;  // recall that uniform attention would have under the same mask (*)
-};                            // (*) where ScoreShape asks for extras, else 0
+  double oracle_lost = 0;     // lost mass of the true column mass as estimate at the same cost
+  double uniform_recall = 0;  // recall that uniform attention would have under the same mask
+};
 
 // Attention of one layer as the dense pass computed it.
 struct LayerAttention {
@@ -47,7 +47,7 @@ struct ScoreShape {
   int head_dim = 0;
   int64_t last = 64;  // rows at the end that run dense under every candidate
   int threads = 1;
-  // Masses of every row, not of all rows together, and statistics of every key.
+  // Masses of every row, not of all rows together: twice the time.
   bool extras = true;
 };
 
@@ -66,8 +66,8 @@ class LayerScorer {
   struct ThreadMemory;
   void score_group(const LayerAttention& layer, int head, int64_t begin, int64_t end,
                    const float* gram, ThreadMemory& memory, HeadSums& sums) const;
-  void add_extras(const kernels::AttentionHead& head, int64_t m, ThreadMemory& memory,
-                  std::span<const int32_t> counts, HeadSums& sums) const;
+  void add_baselines(const kernels::AttentionHead& head, int64_t m, ThreadMemory& memory,
+                     std::span<const int32_t> counts, HeadSums& sums) const;
   void finish(const HeadSums& sums, std::vector<CandidateScore>& scores) const;
 
   const CandidateSpace& space_;

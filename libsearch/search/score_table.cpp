@@ -79,6 +79,18 @@ Status check_finite(const ModelSpec& spec, int layer, TensorView<T, 3> o, int th
                           layer, first));
 }
 
+// Of a finite output whose weights or residual are not.
+Status check_finite(const ModelSpec& spec, int layer,
+                    const std::vector<std::vector<CandidateScore>>& heads) {
+  for (size_t h = 0; h < heads.size(); ++h)
+    for (const CandidateScore& score : heads[h])
+      if (!std::isfinite(score.recall + score.square + score.error))
+        return fail(
+            Code::unsupported,
+            fmt::format("{}: layer {} head {}: its scores are not finite", spec.name, layer, h));
+  return {};
+}
+
 // What the scorer reads of a layer, as f32: the tensors themselves, or copies of their bf16 values.
 class WideLayer {
  public:
@@ -149,6 +161,7 @@ Result<double> score_sample(const Model& model, const Sample& sample, const Cand
     scored.wo = layer.wo;
     scored.scale = attention_scale(spec);
     scores.layers.push_back(scorer.score(scored));
+    MI_CHECK(check_finite(spec, layer.layer, scores.layers.back()));
     scoring += seconds_since(start);
     return {};
   };

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "libsearch/search/gates.h"
 #include "libsearch/search/planned_attention.h"
 
 namespace mi::search {
@@ -285,6 +286,7 @@ runtime::HeadConfig to_config(const ModelSpec& spec, const ScoreTable& table,
   config.limit.allocation =
       options.min_recall ? "min-recall" : std::string(to_string(options.allocation));
   config.limit.gap = significant(allocation.gap, 3);
+  if (config.limit.allocation == "global") config.limit.loss = significant(allocation.loss, 6);
   for (size_t t = 0; t < scores.lengths.size(); ++t)
     config.limit.achieved[scores.lengths[t]] = decimals(allocation.cost[t], 6);
   config.kernel.last = options.compute.last;
@@ -326,6 +328,8 @@ Result<SearchResult> search(const Model& model, std::span<const Sample> calibrat
                             std::span<const Sample> held_out, const SearchOptions& options,
                             const ProgressFn& progress) {
   MI_TRY(const HeadDimTimes* times, times_of(model.spec(), options));
+  std::vector<std::string> warnings = sample_warnings(calibration, held_out);
+  MI_CHECK(check_warnings(warnings, options.strict));
   SearchResult result;
   ComputeOptions compute = options.compute;
   compute.extras = options.objective == Objective::square;
@@ -348,6 +352,10 @@ Result<SearchResult> search(const Model& model, std::span<const Sample> calibrat
         {lengths[t], dense_ms * dearest_cost(timed, t, allocation.chosen[t]), dense_ms});
   }
   result.config = to_config(model.spec(), table, allocation, options);
+  const auto of_heads = head_warnings(table, allocation);
+  warnings.insert(warnings.end(), of_heads.begin(), of_heads.end());
+  MI_CHECK(check_warnings(warnings, options.strict));
+  result.config.warnings = std::move(warnings);
   result.config.calibration.samples = notes_of(calibration);
   result.config.calibration.held_out = notes_of(held_out);
   result.allocate_seconds = seconds_since(allocate_start);

@@ -25,6 +25,7 @@ struct SearchOptions {
   std::optional<double> limit_ms;    // instead: of one prefill's attention, on `device`
   std::optional<double> min_recall;  // least cost with this p05 recall in every head, within limit
   uint64_t seed = 0;
+  bool strict = false;      // warnings are errors
   std::string description;  // the options as the user gave them, for the file
   std::optional<DeviceProfile> device;
   ComputeOptions compute;

@@ -47,6 +47,12 @@ has out '"logit_kl": 0.018'
 expect 0 heads --json "$data/config_v1.yaml"
 has out '"pattern": "stripe+vertical_slash"'
 
+sed 's/^kernel:/warnings: ["one head is odd"]\nkernel:/' "$data/config_v1.yaml" >"$work/warned.yaml"
+expect 0 show "$work/warned.yaml"
+has out 'one head is odd'
+expect 0 show --json "$work/warned.yaml"
+has out '"one head is odd"'
+
 expect 0 --help
 has out 'show'
 expect 0 --version

@@ -70,6 +70,21 @@ if grep -q avx512bw /proc/cpuinfo; then
   has bf16.yaml '--precision bf16'
 fi
 
+# Ids that come again every 200 and lengths without held-out samples: lines in the table, the file
+# and the JSON; with --strict one error.
+has one.yaml 'sample \"tokens ids.txt\" of 1024 tokens repeats itself: 80 % of it was there before'
+has one.yaml 'samples of 1024 tokens are too short'
+has out 'Warnings'
+expect 0 "${search[@]}" --budget 50% -o json.yaml --json
+python3 -c 'import json; assert "repeats itself" in json.load(open("out"))["warnings"][0]'
+expect 0 "${search[@]}" --budget 50% -o dry.yaml --dry-run
+has out 'warning     sample "tokens ids.txt" of 1024 tokens repeats itself'
+RANDOM=1
+for ((i = 0; i < 2560; ++i)); do echo $((RANDOM % 200)); done >fresh-ids.txt
+fresh=(--model "$model" --tokens fresh-ids.txt --lengths 1280 --strict)
+expect 0 "${fresh[@]}" --budget 100% -o strict.yaml
+if grep -q warnings: strict.yaml; then echo 'a dense config with warnings'; exit 1; fi
+
 # A device profile: times beside shares, or a budget of time.
 profile() {
   printf 'schema: mi.device_profile\nschema_version: 1\n'
@@ -151,6 +166,14 @@ has err "bad.yaml:7:28: found '.nan', expected a number in (0, 1"
 [[ $(wc -l <err) == 1 ]]
 refused 3 "${search[@]}" --budget 75ms --device absent.yaml
 has err 'absent.yaml: cannot be opened'
+for more in --budget\ 50% --budget\ 50%\ --dry-run --budget\ 50%\ --json; do
+  # shellcheck disable=SC2086
+  refused 1 "${search[@]}" $more --strict
+  [[ $(grep -c '^mi-search: strict: found . warnings, expected none: ' err) == 1 ]]
+done
+# What only the scores tell is told before anything is written, too.
+refused 1 "${fresh[@]}" --budget 50%
+has err 'strict: found 2 warnings, expected none: hardly better than uniform attention'
 for recall in nan -0.1 1.1 much; do refused 2 "${search[@]}" --min-recall "$recall"; done
 for seed in -1 18446744073709551616; do refused 2 "${search[@]}" --budget 50% --seed "$seed"; done
 refused 2 --budget 15%

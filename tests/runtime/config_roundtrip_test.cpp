@@ -45,9 +45,11 @@ class RandomConfig {
     for (int i = below(3); i > 0; --i) config.calibration.samples.push_back(note());
     for (int i = below(3); i > 0; --i) config.calibration.held_out.push_back(note());
     config.limit = {fraction(), by_length(), "square", "per-head", real()};
+    if (below(2) == 0) config.limit.loss = real();
     config.quality = {fraction(), fraction(), fraction(), fraction(), {}};
     if (below(2) == 0)
       config.quality.held_out = HeldOut{fraction(), real(), real(), fraction(), by_length()};
+    for (int i = below(3); i > 0; --i) config.warnings.push_back("w" + text());
     config.kernel.last = below(200);
     config.kernel.dense_below = below(3) * below(2000);
     config.layers.resize(static_cast<size_t>(config.model.layers));

@@ -144,12 +144,24 @@ TEST_CASE("a higher limit loses no more than the gap allows, and one family serv
   }
 }
 
-TEST_CASE("a limit that costs nothing more is not spent", "[cpu]") {
-  // Both lose nothing; the second, an estimate on top of all keys, costs more than dense attention.
+TEST_CASE("no head costs a sample more than dense attention", "[cpu]") {
+  // An estimate on top of nearly all keys, dear on one sample: the limit would allow it, and its
+  // mean cost and loss are worth it, but no share cap would.
   AllocationProblem problem;
-  problem.families = {0, 1};
-  problem.choices = {{{{{1.05}, 0, 1}, {{1.0}, 0, 1}}}};
-  const auto allocation = allocate_global(problem, 1.1);
+  problem.families = {0, 0, 1};
+  problem.choices = {{{{{0.2, 0.2}, 1, 0}, {{1.05, 0.3}, 0.001, 1}, {{1, 1}, 0, 1}},
+                      {{{0.2, 0.2}, 1, 0}, {{0.3, 0.3}, 0.5, 1}, {{1, 1}, 0, 1}}}};
+  const auto allocation = allocate_global(problem, 0.7);
+  REQUIRE(allocation);
+  CHECK(allocation->chosen[0] == std::vector<size_t>{2, 1});
+  CHECK(allocation->loss == Approx(0.5));
+}
+
+TEST_CASE("what saves nothing is not bought", "[cpu]") {
+  AllocationProblem problem;
+  problem.families = {0, 0, 1};
+  problem.choices = {{{{{0.9}, 0, 1}, {{0.4}, 0, 1}, {{1}, 0, 1}}}};
+  const auto allocation = allocate_global(problem, 1);
   REQUIRE(allocation);
   CHECK(allocation->chosen[0][0] == 1);
 }

@@ -39,6 +39,16 @@ TEST_CASE("the table says model, limit, mix, recall, worst heads and certificate
   CHECK(text.find(" \n") == std::string::npos);
 }
 
+TEST_CASE("the gap is told relative to the loss where the file holds it") {
+  runtime::HeadConfig config = frozen();
+  config.limit.loss = 0.05;
+  has(show_table(config, {100, false}),
+      "allocation  global, objective error, within 0.024 % of the least loss possible");
+  const auto limit = nlohmann::json::parse(show_json(config))["limit"];
+  CHECK(limit["loss"] == 0.05);
+  CHECK(limit["relative_gap"] == 1.2e-5 / 0.05);
+}
+
 TEST_CASE("colour adds only escapes, and marks bad recall") {
   const std::string plain = show_table(frozen(), {100, false});
   std::string coloured = show_table(frozen(), {100, true});
@@ -64,6 +74,15 @@ TEST_CASE("a config without certificate says so") {
   config.quality.held_out.reset();
   has(show_table(config, {}), "none: the search was not verified");
   CHECK(nlohmann::json::parse(show_json(config))["certificate"].is_null());
+}
+
+TEST_CASE("warnings are told in the table and in the JSON, and none is no heading") {
+  runtime::HeadConfig config = frozen();
+  CHECK(show_table(config, {100, false}).find("Warnings") == std::string::npos);
+  CHECK(nlohmann::json::parse(show_json(config))["warnings"].empty());
+  config.warnings = {"first", "second\x1b[2J"};
+  has(show_table(config, {100, false}), "Warnings\n  first\n  second?[2J\n");
+  CHECK(nlohmann::json::parse(show_json(config))["warnings"][0] == "first");
 }
 
 TEST_CASE("text from the file cannot drive the terminal or break the JSON") {

@@ -331,6 +331,9 @@ TEST_CASE("what is scored without extras is scored alike", "[cpu]") {
       CHECK(got[h][c].recall_p05 == want[h][c].recall_p05);
       CHECK(got[h][c].error == want[h][c].error);
       CHECK(got[h][c].share == want[h][c].share);
+      CHECK(got[h][c].oracle_lost == want[h][c].oracle_lost);
+      CHECK(got[h][c].uniform_recall == want[h][c].uniform_recall);
+      CHECK(got[h][c].square == 0);
     }
   }
 }

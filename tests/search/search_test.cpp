@@ -417,6 +417,23 @@ TEST_CASE("held-out samples are certified", "[cpu]") {
   CHECK(sparse->config.calibration.held_out.size() == 2);
 }
 
+TEST_CASE("warnings go into the config, and strict searches end with them", "[cpu]") {
+  auto samples = make_samples({300}, 8);
+  samples.push_back(samples.front());
+  auto options = options_with(0.9);
+  const auto found = search(tiny_model(), samples, {}, options, {});
+  REQUIRE(found);
+  REQUIRE(found->config.warnings.size() >= 3);  // twice the same, short, not certified
+  CHECK(found->config.warnings[0].find("has the same tokens as") != std::string::npos);
+  const auto back = runtime::parse_config(runtime::dump_config(found->config), "test.yaml");
+  REQUIRE(back);
+  CHECK(back->warnings == found->config.warnings);
+  options.strict = true;
+  const auto refused = search(tiny_model(), samples, {}, options, {});
+  REQUIRE(!refused);
+  CHECK(refused.error().what.find("strict: found") == 0);
+}
+
 TEST_CASE("progress rises to the end of every stage", "[cpu]") {
   const auto calibration = make_samples({700, 450}, 12);
   std::string stage;

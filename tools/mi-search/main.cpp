@@ -67,6 +67,9 @@ int main(int argc, char** argv) try {
                  "bf16 instructions. Scores and the certificate are f32")
       ->check(CLI::IsMember({"auto", "bf16", "f32"}))
       ->capture_default_str();
+  app.add_flag("--strict", options.strict,
+               "Warnings (of samples that are short or repeat, of heads that lose too much) are "
+               "errors: nothing is written");
   auto* dry_run = app.add_flag("--dry-run", options.dry_run,
                                "Check everything, predict time and memory, and stop");
   app.add_flag("--json", options.json, "Print the result as JSON")->excludes(dry_run);

@@ -14,6 +14,7 @@
 
 #include "libruntime/atomic_file.h"
 #include "libsearch/report/text.h"
+#include "libsearch/search/gates.h"
 #include "libsearch/search/predict.h"
 #include "libsearch/search/search.h"
 #include "tools/mi-search/progress.h"
@@ -137,6 +138,7 @@ Result<search::SearchOptions> search_options(const SearchToolOptions& options) {
   if (options.allocate == "per-head") result.allocation = search::AllocationMode::per_head;
   result.min_recall = options.min_recall;
   result.seed = options.seed;
+  result.strict = options.strict;
   result.description = describe(options, result.compute.element);
   if (!options.candidates.empty()) {
     MI_TRY(result.space, search::load_candidates(options.candidates));
@@ -163,6 +165,8 @@ int64_t longest_of(const Samples& samples) {
 
 Status dry_run(const search::Model& model, const Samples& samples,
                const search::SearchOptions& options, const fs::path& output) {
+  const auto warnings = search::sample_warnings(samples.calibration, samples.held_out);
+  MI_CHECK(search::check_warnings(warnings, options.strict));
   std::vector<int64_t> lengths[2];
   for (const Sample& sample : samples.calibration) lengths[0].push_back(sample.length());
   for (const Sample& sample : samples.held_out) lengths[1].push_back(sample.length());
@@ -182,6 +186,7 @@ Status dry_run(const search::Model& model, const Samples& samples,
       text += fmt::format("{:<11} {} ({} tokens)\n",
                           set == &samples.calibration ? "calibrate" : "certify", sample.source,
                           sample.length());
+  for (const std::string& warning : warnings) text += fmt::format("warning     {}\n", warning);
   text += fmt::format(
       "time        about {} to search, {} to certify (from two short passes)\n"
       "memory      about {:.2f} GB at the longest sample\n"

@@ -28,6 +28,7 @@ struct SearchToolOptions {
   int threads = 0;      // 0: all
   std::string backend;  // empty: MI_BACKEND or the best available
   std::string precision = "auto";
+  bool strict = false;
   bool dry_run = false;
   bool json = false;
 };
