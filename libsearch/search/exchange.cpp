@@ -15,6 +15,9 @@ constexpr size_t kOptions = 32;
 constexpr double kFull = 1 + 5e-13;      // of a row: sums are rounded
 constexpr double kLeastRepair = 0.01;    // of the overload, that a step back takes away
 constexpr double kLeastExchange = 1e-6;  // of the loss, that an exchange saves
+// Of the loss, all heads together, that is given up for what costs less: where the limits leave
+// room, the loss's own rounding would decide.
+constexpr double kIndifferent = 1e-6;
 
 // What a head may run: a candidate of one family at every length.
 struct Option {
@@ -53,6 +56,7 @@ class Exchange {
     if (!repair()) start(feasible_);
     while (improve()) {
     }
+    save();
     Assignment assignment(knapsack_.lengths());
     for (size_t h = 0; h < knapsack_.heads; ++h)
       for (size_t t = 0; t < knapsack_.lengths(); ++t)
@@ -164,6 +168,24 @@ class Exchange {
       for (const Move move : moves) make(move);
     }
     return any;
+  }
+
+  // Each head takes the cheapest of what loses no more but for rounding.
+  void save() {
+    const double nothing = kIndifferent * prices_.bound / static_cast<double>(knapsack_.heads);
+    for (size_t h = 0; h < knapsack_.heads; ++h) {
+      const double most = now(h).loss + nothing;
+      Move move{h, at_[h]};
+      for (size_t i = 0; i < options_[h].size(); ++i) {
+        const Option& option = options_[h][i];
+        if (option.loss > most || option.cost >= options_[h][move.option].cost) continue;
+        bool fits = true;
+        for (size_t k = 0; k < used_.size(); ++k)
+          fits = fits && used_[k] + costs(h, i)[k] - costs(h, at_[h])[k] <= kFull;
+        if (fits) move.option = i;
+      }
+      make(move);
+    }
   }
 
   // The move of another head that fits into `room` and has, with the `loss` of option i of head h,
