@@ -78,9 +78,9 @@ class Estimator {
   // Keys of row blocks [begin, end) above lambda, their last tile filled up unless counts are to be
   // exact. By way of rows, or of codes where kernel and pattern have them: a byte a key. A
   // threshold still to be found wants all of the estimates.
-  void select(const kernels::AttentionHead& head, const kernels::Backend& backend,
-              const EstimatorMemory& memory, int64_t begin, int64_t end, float lambda,
-              const Selection& out) const;
+  virtual void select(const kernels::AttentionHead& head, const kernels::Backend& backend,
+                      const EstimatorMemory& memory, int64_t begin, int64_t end, float lambda,
+                      const Selection& out) const;
   // The same estimates against lambda as codes [end - begin, n_kv] (kernels::MassCodes) of packed
   // keys, nothing forced; false: the pattern has none.
   virtual bool codes(const kernels::AttentionHead& head, const kernels::Backend& backend,

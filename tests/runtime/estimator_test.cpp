@@ -172,6 +172,62 @@ TEST_CASE("forced keys are infinite and only they", "[cpu]") {
   }
 }
 
+TEST_CASE("windows select what looking at every estimate selects", "[cpu]") {
+  struct Selected {
+    std::vector<uint64_t> words;
+    std::vector<int64_t> tiles;
+    std::vector<uint32_t> raises;
+    bool operator==(const Selected&) const = default;
+  };
+  const Backend& backend = **kernels::choose_backend();
+  int compared = 0;
+  for (const Shape& shape : kShapes) {
+    const Problem problem(shape, 55);
+    const AttentionHead& head = problem.head;
+    const auto blocks = static_cast<size_t>(head.row_blocks());
+    const auto words = static_cast<size_t>(kernels::bitmap_words(head.n_kv));
+    std::vector<float> estimates(blocks * static_cast<size_t>(head.n_kv));
+    EstimatorMemory memory;
+    memory.estimates = estimates.data();
+    for (const auto& [sink, local, last] : {std::array<int64_t, 3>{0, 0, 0},
+                                            {4, 0, 64},
+                                            {16, 128, 1},
+                                            {5000, 0, 65},
+                                            {3, 10, 5000}}) {
+      EstimatorParams params;
+      params.pattern = Pattern::a_shape;
+      params.sink = sink;
+      params.local = local;
+      params.last = last;
+      const auto estimator = make_estimator(params);
+      for (const float lambda : {1.0f, 1.0f / 32, 1.0f / 63, 1.0f / 64, 1.0f / 65, 1.0f / 200,
+                                 1.0f / 300.5f, 1e-6f, 0.0f, -1.0f, 3.0f}) {
+        const auto selected_by = [&](auto select) {
+          Selected out{std::vector<uint64_t>(blocks * words), std::vector<int64_t>(blocks),
+                       std::vector<uint32_t>(blocks * (kRaises + 1))};
+          // Of a threshold that is not positive no rise is asked for.
+          const bool can_rise = lambda > 0;
+          select(Selection{.words = out.words.data(),
+                           .tiles = out.tiles.data(),
+                           .raises = can_rise ? out.raises.data() : nullptr});
+          return out;
+        };
+        const auto got = selected_by([&](const Selection& out) {
+          estimator->select(head, backend, memory, 0, head.row_blocks(), lambda, out);
+        });
+        const auto want = selected_by([&](const Selection& out) {
+          estimator->Estimator::select(head, backend, memory, 0, head.row_blocks(), lambda, out);
+        });
+        INFO("n_q " << shape.n_q << " n_kv " << shape.n_kv << " sink " << sink << " local " << local
+                    << " last " << last << " lambda " << lambda);
+        CHECK(got == want);
+        ++compared;
+      }
+    }
+  }
+  CHECK(compared == 660);
+}
+
 TEST_CASE("estimates do not depend on how row blocks are grouped", "[cpu]") {
   const Problem problem({700, 900, 8}, 60);
   for (const EstimatorParams& params : all_params()) {
