@@ -142,7 +142,9 @@ void Plan::size_workspace() {
     kernel_scratch_bytes_ = round_up(std::max(
         kernel_scratch_bytes_, backend_->packed_scratch_bytes(shape_.head_dim, shape_.n_kv)));
     packed_bytes_ = round_up(backend_->packed_bytes(shape_.head_dim, shape_.n_kv));
-    wide_key_bytes_ = reads_keys ? round_up(keys * dim * sizeof(float)) : 0;
+    // f16 keys are packed as f32 rows already.
+    const bool widens = reads_keys && shape_.element == Element::bf16;
+    wide_key_bytes_ = widens ? round_up(keys * dim * sizeof(float)) : 0;
     const int64_t rows = std::min(shape_.n_q, kEstimateGroup * kernels::kRowBlock);
     query_bytes_ = round_up(static_cast<size_t>(rows) * dim * sizeof(float));
   }

@@ -82,6 +82,7 @@ kernels::AttentionHead PackedInput<T>::head(int i, int64_t begin, int64_t end, b
   const auto over = group(i);
   kernels::AttentionHead head = over.shape();
   head.packed = over.packed;
+  if constexpr (std::is_same_v<T, f16>) head.k = reinterpret_cast<const float*>(over.packed);
   if (wide_keys_ != nullptr) head.k = wide_keys_ + call_.kv_of(i) * head.n_kv * head.head_dim;
   head.k_stride = head.q_stride = head.head_dim;
   head.q_first = begin;

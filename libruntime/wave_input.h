@@ -74,7 +74,7 @@ template <class T>
 class PackedInput final : public WaveInput {
  public:
   // packed: Backend::packed_bytes, rounded up to `packed_bytes`, of each KV head; wide_keys
-  // [kv_heads(), n_kv, head_dim] when an estimate reads keys, else null.
+  // [kv_heads(), n_kv, head_dim] when an estimate reads keys that are packed otherwise, else null.
   PackedInput(const CallHeads<T>& call, std::byte* packed, size_t packed_bytes, float* wide_keys)
       : call_(call), packed_(packed), packed_bytes_(packed_bytes), wide_keys_(wide_keys) {}
   // One unit per KV head and tile of 64 keys.
