@@ -95,7 +95,9 @@ class Backend {
   // probabilities() of f32 queries over packed keys: rows.k is not read.
   virtual void packed_probabilities(const ProbabilityRows& rows, const std::byte* packed,
                                     int64_t n_kv, void* scratch) const;
-  // Whether estimates of packed keys are best made as codes, by the two calls that follow.
+  // Whether estimates of packed keys are best made as codes, by the two calls that follow. Such a
+  // backend packs a key into two bytes a number, first all keys and then all values, and keys alone
+  // where rows.v is null.
   [[nodiscard]] virtual bool has_codes() const { return false; }
   // packed_probabilities as codes, without a round trip of probabilities through memory. rows.p is
   // not written.

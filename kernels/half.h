@@ -50,7 +50,9 @@ struct f16 {  // NOLINT(readability-identifier-naming): a scalar, named like one
 }
 template <class T>
 [[nodiscard]] T narrowed(float x) {
-  if constexpr (std::is_same_v<T, f16>) {
+  if constexpr (std::is_same_v<T, float>) {
+    return x;
+  } else if constexpr (std::is_same_v<T, f16>) {
     return to_f16(x);
   } else {
     return to_bf16(x);

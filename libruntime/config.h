@@ -96,7 +96,7 @@ struct HeadConfig {
   struct Kernel {
     int block = 64, tile = 64;
     int64_t last = 64;        // the prompt's last rows that run dense
-    int64_t dense_below = 0;  // with fewer keys than this all heads run dense
+    int64_t dense_below = 0;  // with fewer keys a sparse head may run dense (resolve_head)
     friend bool operator==(const Kernel&, const Kernel&) = default;
   } kernel;
   std::vector<std::vector<HeadEntry>> layers;  // [layers][heads]

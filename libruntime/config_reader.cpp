@@ -91,7 +91,12 @@ HeadConfig::Limit read_limit(const YamlNode& node, const std::vector<int64_t>& l
   read_word(map.need("allocation"), {"global", "per-head", "min-recall", "uniform", "imported"},
             errors);
   limit.gap = map.real("gap", kNotNegative);
-  if (map.find("loss") != nullptr) limit.loss = map.real("loss", kPositive);
+  if (map.find("loss") != nullptr) {
+    limit.loss = map.real("loss", kPositive);
+    if (limit.gap > limit.loss)
+      errors.report(map.need("gap"), describe(map.need("gap")),
+                    fmt::format("at most the loss, {}", limit.loss));
+  }
   return limit;
 }
 
@@ -214,7 +219,8 @@ HeadConfig read_config(const YamlNode& root, YamlErrors& errors) {
   if (const YamlNode* warnings = map.find("warnings")) {
     for (const YamlNode& item : read_list(*warnings, errors)) {
       config.warnings.push_back(read_string(item, errors));
-      if (config.warnings.back().empty()) errors.report(item, "an empty warning", "a text");
+      if (config.warnings.back().find_first_not_of(' ') == std::string::npos)
+        errors.report(item, "an empty warning", "a text");
     }
     if (config.warnings.empty()) errors.report(*warnings, "no warnings", "one at least");
   }

@@ -73,14 +73,24 @@ Result<Plan> Plan::make(const HeadConfig& config, const PlanShape& shape,
 
   const CallShape call{shape.n_q, shape.n_kv, shape.head_dim};
   const auto dense = static_cast<double>(dense_tiles(call));
+  const int64_t prompt = shape.prompt_tokens > 0 ? shape.prompt_tokens : shape.n_kv;
+  if (prompt < shape.n_kv)
+    return fail(Code::invalid_argument,
+                fmt::format("prompt_tokens: got {}, expected n_kv {} at least", shape.prompt_tokens,
+                            shape.n_kv));
   int beyond = 0;
+  int too_short = 0;
   for (const auto& layer : config.layers) {
     auto& heads = plan.layers_.emplace_back();
     for (const HeadEntry& entry : layer) {
       HeadPlan head_plan;
-      MI_TRY(head_plan.resolved, resolve_head(entry, config.kernel, shape.n_kv));
+      MI_TRY(head_plan.resolved, resolve_head(entry, config.kernel, prompt));
+      int64_t& last = head_plan.resolved.params.last;
+      last = std::max<int64_t>(0, last - (prompt - shape.n_kv));
       head_plan.estimator = make_estimator(head_plan.resolved.params);
-      if (head_plan.resolved.share && head_plan.resolved.params.pattern != Pattern::dense) {
+      const bool capped = shape.n_q == prompt || shape.prompt_tokens == 0;
+      if ((capped || head_plan.resolved.spend_share) && head_plan.resolved.share &&
+          head_plan.resolved.params.pattern != Pattern::dense) {
         // In tiles; a head whose threshold is still to be found pays for both of its passes.
         const double estimate =
             head_plan.estimator->flops(call) +
@@ -89,17 +99,18 @@ Result<Plan> Plan::make(const HeadConfig& config, const PlanShape& shape,
             (*head_plan.resolved.share + 1e-6) * dense - estimate / tile_flops(shape.head_dim);
       }
       beyond += head_plan.resolved.beyond_range ? 1 : 0;
+      too_short += head_plan.resolved.is_short ? 1 : 0;
       heads.push_back(std::move(head_plan));
     }
   }
-  if (shape.n_kv < config.kernel.dense_below)
+  if (too_short > 0)
     plan.notes_.push_back(
-        fmt::format("{} tokens are below dense_below {}: all heads run dense, nothing is estimated",
-                    shape.n_kv, config.kernel.dense_below));
+        fmt::format("{} tokens are few beside dense_below {}: {} sparse heads run dense", prompt,
+                    config.kernel.dense_below, too_short));
   if (beyond > 0)
     plan.notes_.push_back(fmt::format(
         "{} tokens lie outside the calibrated lengths: {} heads keep the share of the nearest one",
-        shape.n_kv, beyond));
+        prompt, beyond));
   plan.size_workspace();
   return plan;
 } catch (const std::bad_alloc&) {
@@ -140,7 +151,8 @@ void Plan::size_workspace() {
     const auto dim = static_cast<size_t>(shape_.head_dim);
     const auto keys = static_cast<size_t>(shape_.n_kv);
     kernel_scratch_bytes_ = round_up(std::max(
-        kernel_scratch_bytes_, backend_->packed_scratch_bytes(shape_.head_dim, shape_.n_kv)));
+        {kernel_scratch_bytes_, backend_->packed_scratch_bytes(shape_.head_dim, shape_.n_kv),
+         backend_->packed_scratch_bytes(wide, kernels::kRowBlock)}));
     packed_bytes_ = round_up(backend_->packed_bytes(shape_.head_dim, shape_.n_kv));
     // f16 keys are packed as f32 rows already.
     const bool widens = reads_keys && shape_.element == Element::bf16;

@@ -30,6 +30,10 @@ struct PlanShape {
   float scale = 0;    // 0: 1/sqrt(head_dim)
   float softcap = 0;  // 0: none
   Element element = Element::f32;
+  // Of the whole prompt, where this call is a chunk of it: thresholds are then those of that
+  // length, the last rows that run dense are the prompt's, and there is no cap, which is a share of
+  // the whole. 0: n_kv.
+  int64_t prompt_tokens = 0;
 };
 
 // What a run executed for one head.

@@ -10,6 +10,25 @@ bool outside(const PerLength& values, int64_t length) {
   return length < values.begin()->first || length > values.rbegin()->first;
 }
 
+// Where a pattern breaks even, relative to dense_below, which is about stripe+vertical_slash.
+// Measured from 128 tokens up at head dims 64 and 128 (mi-bench sweep, Sapphire Rapids).
+double break_even(const HeadEntry& entry) {
+  switch (entry.pattern) {
+    case Pattern::dense:
+    case Pattern::a_shape:  // nothing is estimated
+      return 0;
+    case Pattern::stripe:
+      return 0.5;
+    case Pattern::block_sparse:
+      return entry.estimate == BlockEstimate::pooled ? 0.5 : 1.6;
+    case Pattern::vertical_slash:
+      return 0.8;
+    case Pattern::stripe_vertical_slash:
+      return 1;
+  }
+  return 1;
+}
+
 }  // namespace
 
 double value_at(const PerLength& values, int64_t length) {
@@ -29,7 +48,10 @@ double value_at(const PerLength& values, int64_t length) {
 Result<ResolvedHead> resolve_head(const HeadEntry& entry, const HeadConfig::Kernel& kernel,
                                   int64_t length) {
   ResolvedHead head;
-  if (length < kernel.dense_below) return head;
+  if (static_cast<double>(length) < break_even(entry) * static_cast<double>(kernel.dense_below)) {
+    head.is_short = true;
+    return head;
+  }
   EstimatorParams& params = head.params;
   params.pattern = entry.pattern;
   params.estimate = entry.estimate;

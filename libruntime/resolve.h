@@ -17,6 +17,7 @@ struct ResolvedHead {
   bool spend_share = false;     // lambda is not given: the one that spends `share`
   std::optional<double> share;  // cap on the head's cost as a share of dense
   bool beyond_range = false;    // the length lies outside what was calibrated
+  bool is_short = false;        // dense, for the length is too short for the entry to pay
 };
 
 // Value of a per-length parameter: interpolated in log N (and in the logarithm of the value), the
@@ -24,7 +25,8 @@ struct ResolvedHead {
 [[nodiscard]] double value_at(const PerLength& values, int64_t length);
 
 // Outside the calibrated range a threshold is not trusted: the share of the nearest calibrated
-// length is spent instead. Below kernel.dense_below every entry is dense.
+// length is spent instead. Below kernel.dense_below entries of stripe+vertical_slash are
+// dense, others below a length in proportion to it, windows never.
 [[nodiscard]] Result<ResolvedHead> resolve_head(const HeadEntry& entry,
                                                 const HeadConfig::Kernel& kernel, int64_t length);
 

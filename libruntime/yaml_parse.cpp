@@ -109,8 +109,9 @@ class TreeBuilder final : public YAML::EventHandler {
 
   void open(YamlNode node) {
     if (open_.size() >= kMaxYamlDepth)
-      throw Refusal(node.line, node.column,
-                    fmt::format("found nesting deeper than {} levels", kMaxYamlDepth));
+      throw Refusal(
+          node.line, node.column,
+          fmt::format("found nesting deeper than {0} levels, expected {0} at most", kMaxYamlDepth));
     open_.push_back(std::move(node));
   }
 

@@ -13,7 +13,23 @@
 
 #include "kernels/backend.h"
 
+#ifdef __SANITIZE_ADDRESS__
+#define MI_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MI_SANITIZED 1
+#endif
+#endif
+
 namespace mi::test {
+
+// Thousands of random cases prove arithmetic; memory and undefined behaviour show in a few of each
+// shape, and a sanitizer runs them ten times slower.
+#ifdef MI_SANITIZED
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif
 
 // Counts, prints the reason and leaves the test case; the process then exits with 77, which ctest
 // shows as "Skipped", unless something failed.

@@ -1,19 +1,25 @@
 #include "tools/terminal.h"
 
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-#include <cctype>
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <new>
+#include <optional>
 #include <string>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+
+#include "libsearch/report/paint.h"
 
 namespace mi::tools {
 namespace {
@@ -30,6 +36,25 @@ int width_of(int fd) {
     if (std::from_chars(columns, end, width).ptr == end && width > 0) return width;
   }
   return ::isatty(fd) == 1 ? Terminal{}.width : kMostWidth;  // a file or a pipe: nothing is cut
+}
+
+// What a line "key: number kB" of a file of /proc says.
+std::optional<size_t> proc_bytes(const char* path, std::string_view key) {
+  std::ifstream file(path);
+  for (std::string word; file >> word;)
+    if (size_t kilobytes = 0; word == key && file >> kilobytes) return kilobytes << 10;
+  return std::nullopt;
+}
+
+// Linux grants memory that it does not have and kills whoever uses it: allocations beyond what is
+// free now shall fail, where a message can still be written.
+void limit_memory() {
+  const auto available = proc_bytes("/proc/meminfo", "MemAvailable:");
+  const auto own = proc_bytes("/proc/self/status", "VmData:");
+  rlimit limit{};
+  if (!available || !own || ::getrlimit(RLIMIT_DATA, &limit) != 0) return;
+  limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, *own + *available);
+  ::setrlimit(RLIMIT_DATA, &limit);
 }
 
 }  // namespace
@@ -81,13 +106,24 @@ int run_tool(CLI::App& app, std::string_view tool, int argc, char** argv,
   app.name(std::string(tool));
   app.set_version_flag("--version", fmt::format("{} {}", tool, MI_VERSION));
   app.footer("Exit codes: 0 done, 1 failed, 2 usage, 3 a file is missing or not understood.");
+  limit_memory();
   try {
     app.parse(argc, argv);
+  } catch (const CLI::RequiredError& error) {
+    if (app.get_require_subcommand_min() > 0 && app.get_subcommands().empty() &&
+        !app.remaining().empty())
+      return report(tool, fail(Code::invalid_argument,
+                               fmt::format("found {}, expected a subcommand; --help lists them",
+                                           app.remaining().front())));
+    app.exit(error);
+    return kExitUsage;
   } catch (const CLI::ParseError& error) {
     // CLI11 numbers its errors from 100 on; 0 is --help and --version.
     return app.exit(error) == 0 ? kExitDone : kExitUsage;
   }
   return run();
+} catch (const std::bad_alloc&) {
+  return give_up(tool, "not enough memory");
 } catch (const std::exception& error) {
   return report(tool, {Code::internal, error.what()});
 }
@@ -97,9 +133,7 @@ int report(std::string_view tool, const Status& status) {
   constexpr size_t kLongest = 2000;
   std::string text = fmt::format("{}: {}", tool, status.what);
   if (text.size() > kLongest) text = text.substr(0, kLongest) + " ...";
-  for (char& c : text)
-    if (std::iscntrl(static_cast<unsigned char>(c)) != 0) c = '?';
-  print_note(text + '\n');
+  print_note(search::printable(text) + '\n');
   return exit_code(status);
 }
 

@@ -34,7 +34,7 @@ void print_note(std::string_view text) noexcept;
 // The last words of a main whose parser could not even be set up: allocates nothing.
 int give_up(std::string_view tool, std::string_view what) noexcept;
 // Prints "tool: what" to stderr unless the status is ok; gives the exit code. What files contain
-// may be in the message: control characters are replaced, and it ends after 2000 bytes.
+// may be in the message: what is not printable is replaced, and it ends after 2000 bytes.
 int report(std::string_view tool, const Status& status);
 // Writes results to stdout, unless that is full or closed.
 [[nodiscard]] Status print_result(std::string_view text);

@@ -48,15 +48,16 @@ inline void pack_tile(const KeyValueRows& rows, int64_t tile, std::byte* packed)
   const PackedRows out(packed, rows.head_dim, rows.n_kv);
   for (int64_t unit = 2 * tile; unit < 2 * tile + 2; ++unit) {
     const bf16* k[kUnitKeys];
-    const bf16* v[kUnitKeys];
+    const bf16* v[kUnitKeys] = {};
     for (int t = 0; t < kUnitKeys; ++t) {
       // Past the end the last key is repeated; causality hides it.
       const int64_t key = std::min(unit * kUnitKeys + t, rows.n_kv - 1);
       k[t] = rows.k + key * rows.k_stride;
-      v[t] = rows.v + key * rows.v_stride;
+      if (rows.v != nullptr) v[t] = rows.v + key * rows.v_stride;
     }
     pack_unit_keys(k, rows.head_dim, const_cast<bf16*>(out.k) + unit * size);
-    pack_unit_values(v, rows.head_dim, const_cast<bf16*>(out.v) + unit * size);
+    if (rows.v != nullptr)
+      pack_unit_values(v, rows.head_dim, const_cast<bf16*>(out.v) + unit * size);
   }
 }
 

@@ -117,26 +117,34 @@ class AntidiagonalBlocks final : public Estimator {
     return static_cast<double>(shape.n_q) * static_cast<double>(2 * shape.n_kv - shape.n_q) *
            shape.head_dim / params().stride;
   }
-  // Keys regrouped as [n_kv / stride, stride * head_dim], zero beyond the end.
+  // Keys regrouped as [n_kv / stride, stride * head_dim], zero beyond the end: f32, or bf16 rows
+  // and the same packed, whole tiles of them.
   [[nodiscard]] size_t evidence_floats(const CallShape& shape) const override {
-    return static_cast<size_t>(groups(shape.n_kv) * params().stride * shape.head_dim);
+    return static_cast<size_t>(padded_groups(shape.n_kv) * wide(shape.head_dim));
   }
   [[nodiscard]] size_t scratch_floats(const CallShape& shape) const override {
-    return static_cast<size_t>(64 * params().stride * shape.head_dim + 64 * groups(shape.n_kv) +
+    return static_cast<size_t>(64 * wide(shape.head_dim) + 64 * groups(shape.n_kv) +
                                2 * key_blocks(shape.n_kv));
   }
   [[nodiscard]] int probability_dim(const CallShape& shape) const override {
-    return params().stride * shape.head_dim;
+    return wide(shape.head_dim);
   }
 
   [[nodiscard]] bool reads_keys() const override { return true; }
   [[nodiscard]] bool reads_queries() const override { return true; }
-  void prepare(const kernels::AttentionHead& head, const kernels::Backend&,
+  void prepare(const kernels::AttentionHead& head, const kernels::Backend& backend,
                const EstimatorMemory& memory) const override {
-    for (int64_t j = 0; j < head.n_kv; ++j)
-      std::copy_n(head.k + j * head.k_stride, head.head_dim, memory.evidence + j * head.head_dim);
-    std::fill(memory.evidence + head.n_kv * head.head_dim,
-              memory.evidence + groups(head.n_kv) * params().stride * head.head_dim, 0.0f);
+    if (!is_packed(head, backend)) {
+      put_keys(head, memory.evidence);
+      return;
+    }
+    auto* rows = reinterpret_cast<bf16*>(memory.evidence);
+    put_keys(head, rows);
+    const int dim = wide(head.head_dim);
+    const kernels::KeyValueRows keys{
+        .k = rows, .k_stride = dim, .n_kv = groups(head.n_kv), .head_dim = dim};
+    for (int64_t tile = 0; tile < keys.tiles(); ++tile)
+      backend.pack(keys, tile, packed_keys(head, memory));
   }
 
  protected:
@@ -144,10 +152,10 @@ class AntidiagonalBlocks final : public Estimator {
                 const EstimatorMemory& memory, int64_t begin, int64_t end, float* e,
                 int64_t e_stride) const override {
     const int stride = params().stride;
-    const int wide = stride * head.head_dim;
+    const int dim = wide(head.head_dim);
     const int per_block = kernels::kRowBlock / stride;  // query groups of a row block
     float* queries = memory.scratch;
-    float* p = queries + 64 * wide;
+    float* p = queries + 64 * dim;
     float* share = p + 64 * groups(head.n_kv);
     auto* order = reinterpret_cast<int32_t*>(share + key_blocks(head.n_kv));
     for (int64_t from = begin; from < end; from += stride) {  // `stride` row blocks fill 64 lanes
@@ -159,7 +167,7 @@ class AntidiagonalBlocks final : public Estimator {
         visible[count] = (row + head.offset()) / stride + 1;
         // Queries in reverse against keys in order: the sum runs along antidiagonals.
         for (int i = 0; i < stride; ++i) {
-          float* piece = queries + count * wide + i * head.head_dim;
+          float* piece = queries + count * dim + i * head.head_dim;
           const int64_t source = row + stride - 1 - i;
           if (source < head.n_q) {
             std::copy_n(head.query(source), head.head_dim, piece);
@@ -168,18 +176,23 @@ class AntidiagonalBlocks final : public Estimator {
           }
         }
       }
-      backend.probabilities({.q = queries,
-                             .q_stride = wide,
-                             .rows = count,
-                             .k = memory.evidence,
-                             .k_stride = wide,
-                             .dim = wide,
-                             .scale = head.scale / static_cast<float>(stride),
-                             .softcap = head.softcap,
-                             .visible = visible,
-                             .p = p,
-                             .p_stride = groups(head.n_kv)},
-                            memory.kernel_scratch);
+      const kernels::ProbabilityRows rows{.q = queries,
+                                          .q_stride = dim,
+                                          .rows = count,
+                                          .k = memory.evidence,
+                                          .k_stride = dim,
+                                          .dim = dim,
+                                          .scale = head.scale / static_cast<float>(stride),
+                                          .softcap = head.softcap,
+                                          .visible = visible,
+                                          .p = p,
+                                          .p_stride = groups(head.n_kv)};
+      if (is_packed(head, backend)) {
+        backend.packed_probabilities(rows, packed_keys(head, memory), groups(head.n_kv),
+                                     memory.kernel_scratch);
+      } else {
+        backend.probabilities(rows, memory.kernel_scratch);
+      }
       for (int64_t m = from; m < to; ++m) {
         const int first = static_cast<int>(m - from) * per_block;
         const int last = std::min(count, first + per_block);
@@ -196,8 +209,27 @@ class AntidiagonalBlocks final : public Estimator {
   }
 
  private:
+  [[nodiscard]] int wide(int head_dim) const { return params().stride * head_dim; }
   [[nodiscard]] int64_t groups(int64_t keys) const {
     return (keys + params().stride - 1) / params().stride;
+  }
+  [[nodiscard]] int64_t padded_groups(int64_t keys) const {
+    return key_blocks(groups(keys)) * kernels::kKeyTile;
+  }
+  // Backends with codes pack a key into two bytes a number, as evidence_floats has it.
+  static bool is_packed(const kernels::AttentionHead& head, const kernels::Backend& backend) {
+    return head.packed != nullptr && backend.has_codes();
+  }
+  std::byte* packed_keys(const kernels::AttentionHead& head, const EstimatorMemory& memory) const {
+    return reinterpret_cast<std::byte*>(memory.evidence +
+                                        padded_groups(head.n_kv) * wide(head.head_dim) / 2);
+  }
+  template <class T>
+  void put_keys(const kernels::AttentionHead& head, T* out) const {
+    for (int64_t j = 0; j < head.n_kv; ++j)
+      std::transform(head.k + j * head.k_stride, head.k + j * head.k_stride + head.head_dim,
+                     out + j * head.head_dim, narrowed<T>);
+    std::fill(out + head.n_kv * head.head_dim, out + groups(head.n_kv) * wide(head.head_dim), T{});
   }
 };
 

@@ -8,10 +8,10 @@
 #include <utility>
 
 #include <fmt/format.h>
-#include <openssl/evp.h>
 
 #include "libruntime/yaml_reader.h"
 #include "libsearch/data/generators.h"
+#include "libsearch/model/sha256.h"
 
 namespace mi::search {
 namespace {
@@ -26,19 +26,13 @@ constexpr std::array<std::pair<std::string_view, Generator>, 6> kGenerators{{
 }};
 constexpr int64_t kMaxLength = int64_t{1} << 30;
 
-std::string digest(std::span<const int32_t> ids) {
-  std::vector<unsigned char> bytes;
+Result<std::string> digest(std::span<const int32_t> ids) {
+  std::string bytes;
   bytes.reserve(ids.size() * 4);
   for (const int32_t id : ids)
     for (int shift = 0; shift < 32; shift += 8)
-      bytes.push_back(static_cast<unsigned char>(static_cast<uint32_t>(id) >> shift));
-  std::array<unsigned char, EVP_MAX_MD_SIZE> hash{};
-  unsigned int size = 0;
-  if (EVP_Digest(bytes.data(), bytes.size(), hash.data(), &size, EVP_sha256(), nullptr) != 1)
-    return "";
-  std::string text;
-  for (unsigned int i = 0; i < size; ++i) text += fmt::format("{:02x}", hash[i]);
-  return text;
+      bytes += static_cast<char>(static_cast<uint32_t>(id) >> shift);
+  return sha256_hex(bytes);
 }
 
 std::string source_of(const SampleSpec& spec, uint64_t seed) {
@@ -70,7 +64,7 @@ Result<Sample> make(const SampleSpec& spec, int64_t length, uint64_t seed,
   Sample sample;
   sample.source = source_of(spec, spec.seed + seed);
   sample.kind = spec.kind;
-  sample.sha256 = digest(draft.ids);
+  MI_TRY(sample.sha256, digest(draft.ids));
   sample.ids = std::move(draft.ids);
   sample.answer_begin = draft.answer_begin;
   sample.answer_end = draft.answer_end;
@@ -136,7 +130,7 @@ Result<Sample> sample_from_ids(std::span<const int32_t> ids, int64_t begin, int6
   sample.source = source;
   sample.kind = "tokens";
   sample.ids.assign(ids.begin() + begin, ids.begin() + begin + length);
-  sample.sha256 = digest(sample.ids);
+  MI_TRY(sample.sha256, digest(sample.ids));
   sample.answer_begin = sample.answer_end = length;
   return sample;
 }

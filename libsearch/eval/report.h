@@ -20,6 +20,7 @@ struct EvalHeading {
   int threads = 1;
   std::string texts;  // names of the files that the windows and the hay are from
   bool decoded = false;
+  int64_t chunk = 0;  // tokens per prefill call; 0: whole prompts
 };
 
 [[nodiscard]] std::string eval_table(const EvalHeading& heading, const Evaluation& evaluation,

@@ -88,11 +88,17 @@ OrderedJson json(const CellResult& cell, bool decoded) {
 
 std::string eval_json(const EvalHeading& heading, const Evaluation& evaluation) {
   const runtime::HeadConfig& config = *heading.config;
-  OrderedJson out = {{"config", heading.config_file}, {"limit", config.limit.share},
-                     {"model", config.model.name},    {"context", heading.context},
-                     {"precision", heading.element},  {"backend", heading.backend},
-                     {"threads", heading.threads},    {"texts", heading.texts},
-                     {"notes", evaluation.notes},     {"perplexity", OrderedJson::array()},
+  OrderedJson out = {{"config", heading.config_file},
+                     {"limit", config.limit.share},
+                     {"model", config.model.name},
+                     {"context", heading.context},
+                     {"precision", heading.element},
+                     {"backend", heading.backend},
+                     {"threads", heading.threads},
+                     {"texts", heading.texts},
+                     {"chunk", heading.chunk},
+                     {"notes", evaluation.notes},
+                     {"perplexity", OrderedJson::array()},
                      {"tasks", OrderedJson::array()}};
   for (const WindowSummary& summary : summarize(evaluation.windows, heading.context)) {
     OrderedJson row = {{"tokens", summary.length},

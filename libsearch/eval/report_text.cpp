@@ -6,6 +6,7 @@
 
 #include "libsearch/eval/report.h"
 #include "libsearch/eval/summary.h"
+#include "libsearch/report/paint.h"
 
 namespace mi::search {
 namespace {
@@ -13,30 +14,11 @@ namespace {
 // Left of every table of this file.
 constexpr std::string_view kIndent = "  ";
 
-class Painter {
- public:
-  explicit Painter(bool colour) : colour_(colour) {}
-  [[nodiscard]] std::string bold(std::string_view text) const { return paint("1", text); }
-  [[nodiscard]] std::string verdict(Verdict verdict) const {
-    const std::string_view text = to_string(verdict);
-    if (verdict == Verdict::worse) return paint("31", text);
-    if (verdict == Verdict::better) return paint("32", text);
-    return std::string(text);
-  }
-
- private:
-  [[nodiscard]] std::string paint(std::string_view code, std::string_view text) const {
-    return colour_ ? fmt::format("\x1b[{}m{}\x1b[0m", code, text) : std::string(text);
-  }
-  bool colour_;
-};
-
-// Names of files must not drive the terminal.
-std::string clean(std::string_view text) {
-  std::string out(text);
-  for (char& c : out)
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-  return out;
+std::string coloured(const Painter& painter, Verdict verdict) {
+  const std::string_view text = to_string(verdict);
+  if (verdict == Verdict::worse) return painter.red(text);
+  if (verdict == Verdict::better) return painter.green(text);
+  return std::string(text);
 }
 
 // "+0.42 [-0.10, +0.94] %"; nothing in brackets where one value has no interval.
@@ -63,16 +45,17 @@ std::string heading_text(const EvalHeading& heading) {
   return fmt::format(
       "config   {}, limit {:.4g} % of dense attention\n"
       "model    {}, trained on {} positions\n"
-      "run      {}, {}, {} threads; every prompt dense and sparse in turn\n",
-      clean(heading.config_file), 100 * config.limit.share, clean(config.model.name),
-      heading.context, heading.element, heading.backend, heading.threads);
+      "run      {}, {}, {} threads; every prompt dense and sparse in turn{}\n",
+      printable(heading.config_file), 100 * config.limit.share, printable(config.model.name),
+      heading.context, heading.element, heading.backend, heading.threads,
+      heading.chunk > 0 ? fmt::format(", {} tokens at a time", heading.chunk) : "");
 }
 
 std::string perplexity_text(const std::vector<WindowSummary>& summaries, const EvalHeading& heading,
                             const Painter& painter) {
   if (summaries.empty()) return "";
-  std::string text =
-      "\n" + painter.bold("Perplexity by position") + fmt::format(" ({})\n", clean(heading.texts));
+  std::string text = "\n" + painter.bold("Perplexity by position") +
+                     fmt::format(" ({})\n", printable(heading.texts));
   text += fmt::format("{}{:<10} {:<13} {:>8} {:>8}  {:<25} {}\n", kIndent, "windows", "positions",
                       "dense", "sparse", "change, 95 % interval", "verdict");
   for (const WindowSummary& summary : summaries) {
@@ -82,7 +65,7 @@ std::string perplexity_text(const std::vector<WindowSummary>& summaries, const E
           fmt::format("{}{:<10} {:<13} {:>8.3f} {:>8.3f}  {:<25} {}", kIndent, windows, positions,
                       at.dense_perplexity, at.sparse_perplexity, interval_text(at.change, "%", 2),
                       at.end > heading.context ? "not judged: past the trained positions"
-                                               : painter.verdict(at.verdict)));
+                                               : coloured(painter, at.verdict)));
       windows.clear();
     };
     for (const PositionSummary& at : summary.positions)
@@ -101,7 +84,7 @@ std::string perplexity_text(const std::vector<WindowSummary>& summaries, const E
 
 std::string verdict_text(const RightSummary& right, const Painter& painter) {
   return right.verdict == Verdict::not_judged ? "not judged: dense under 80 %"
-                                              : painter.verdict(right.verdict);
+                                              : coloured(painter, right.verdict);
 }
 
 std::string answers_text(const Evaluation& evaluation, const Painter& painter) {
@@ -129,7 +112,7 @@ std::string answers_text(const Evaluation& evaluation, const Painter& painter) {
                       sparse ? summary.cost.sparse_seconds : summary.cost.dense_seconds, speed_up,
                       share, last));
     };
-    line(false, clean(cell.task), std::to_string(cell.length), "", "",
+    line(false, printable(cell.task), std::to_string(cell.length), "", "",
          verdict_text(summary.right, painter));
     line(true, "", "", fmt::format("{:.2f}", summary.cost.speed_up),
          fmt::format("{:.1f}%", 100 * summary.cost.share),
@@ -149,7 +132,7 @@ std::string decoded_text(const Evaluation& evaluation, const Painter& painter) {
   for (const CellResult& cell : evaluation.cells) {
     const CellSummary summary = summarize(cell);
     const auto of = [&](int64_t right) { return fmt::format("{}/{}", right, summary.questions); };
-    text += fmt::format("{}{:<8} {:>6} {:>9} {:>9}  {:<28} {}\n", kIndent, clean(cell.task),
+    text += fmt::format("{}{:<8} {:>6} {:>9} {:>9}  {:<28} {}\n", kIndent, printable(cell.task),
                         cell.length, of(summary.decoded.dense), of(summary.decoded.sparse),
                         interval_text(summary.decoded.difference, "points", 1),
                         verdict_text(summary.decoded, painter));

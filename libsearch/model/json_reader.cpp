@@ -24,6 +24,13 @@ std::string short_dump(const Json& value) {
   return text;
 }
 
+// The library's message without its own number in front, "[json.exception.parse_error.101] ".
+std::string_view reason(const Json::exception& error) {
+  const std::string_view what = error.what();
+  const size_t end = what.find("] ");
+  return end == std::string_view::npos ? what : what.substr(end + 2);
+}
+
 }  // namespace
 
 Result<Json> parse_json(std::string_view text, const std::string& file) {
@@ -48,11 +55,11 @@ Result<Json> parse_json(std::string_view text, const std::string& file) {
     return Json::parse(text.begin(), text.end(), check);
   } catch (const Json::parse_error& error) {
     return fail(Code::schema,
-                fmt::format("{}: not JSON at byte {}: {}", file, error.byte, error.what()));
+                fmt::format("{}: not JSON at byte {}: {}", file, error.byte, reason(error)));
   } catch (const Refused& error) {
     return fail(Code::schema, fmt::format("{}: {}", file, error.what()));
   } catch (const Json::exception& error) {  // a number past the range of double
-    return fail(Code::schema, fmt::format("{}: {}", file, error.what()));
+    return fail(Code::schema, fmt::format("{}: {}", file, reason(error)));
   }
 }
 

@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "libsearch/report/paint.h"
+
 namespace mi::search {
 namespace {
 
@@ -23,30 +25,11 @@ constexpr size_t kWorstHeads = 10;
 constexpr double kLowRecall = 0.8;
 constexpr double kMediumRecall = 0.9;
 
-class Painter {
- public:
-  explicit Painter(bool colour) : colour_(colour) {}
-  [[nodiscard]] std::string bold(std::string_view text) const { return paint("1", text); }
-  // The text of a recall, in the colour of how bad it is.
-  [[nodiscard]] std::string by_recall(double recall, std::string_view text) const {
-    if (recall < kLowRecall) return paint("31", text);
-    if (recall < kMediumRecall) return paint("33", text);
-    return std::string(text);
-  }
-
- private:
-  [[nodiscard]] std::string paint(std::string_view code, std::string_view text) const {
-    return colour_ ? fmt::format("\x1b[{}m{}\x1b[0m", code, text) : std::string(text);
-  }
-  bool colour_;
-};
-
-// Text from a file must not drive the terminal.
-std::string clean(std::string_view text) {
-  std::string out(text);
-  for (char& c : out)
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-  return out;
+// The text of a recall, in the colour of how bad it is.
+std::string by_recall(const Painter& painter, double recall, std::string_view text) {
+  if (recall < kLowRecall) return painter.red(text);
+  if (recall < kMediumRecall) return painter.yellow(text);
+  return std::string(text);
 }
 
 std::string cut(std::string text, int width) {
@@ -85,20 +68,21 @@ std::string gap_text(const HeadConfig::Limit& limit) {
   if (limit.allocation != "global") return "";
   if (limit.loss > 0)
     return fmt::format(", within {:.2g} % of the least loss possible",
-                       100 * limit.gap / limit.loss);
+                       100 * (limit.gap / limit.loss));
   return fmt::format(", gap to the optimum at most {:.2g}", limit.gap);
 }
 
 std::string headline(const HeadConfig& config, const Painter& painter) {
   const HeadConfig::Model& model = config.model;
-  std::string out = fmt::format("{:<12}{}\n{:<12}", "model", painter.bold(clean(model.name)), "");
+  std::string out =
+      fmt::format("{:<12}{}\n{:<12}", "model", painter.bold(printable(model.name)), "");
   out += fmt::format("{}, {} layers x {} heads ({} KV heads), head_dim {}\n",
-                     clean(model.architecture), model.layers, model.heads, model.kv_heads,
+                     printable(model.architecture), model.layers, model.heads, model.kv_heads,
                      model.head_dim);
   out += fmt::format("{:<12}{} of dense; calibration executes {}\n", "limit",
                      percent(config.limit.share), by_length(config.limit.achieved));
-  out += fmt::format("{:<12}{}, objective {}{}\n", "allocation", clean(config.limit.allocation),
-                     clean(config.limit.objective), gap_text(config.limit));
+  out += fmt::format("{:<12}{}, objective {}{}\n", "allocation", printable(config.limit.allocation),
+                     printable(config.limit.objective), gap_text(config.limit));
   const HeadConfig::Quality& quality = config.quality;
   out +=
       fmt::format("{:<12}mean {:.4f}   p05 {:.4f}   min {:.4f}   last rows {:.4f}\n", "recall",
@@ -164,7 +148,7 @@ std::string pattern_mix(const HeadConfig& config, int width, const Painter& pain
       out += cell(column, std::count_if(heads.begin(), heads.end(), [&](const HeadEntry& entry) {
                     return entry.pattern == column.pattern;
                   }));
-    out += painter.by_recall(recall, fmt::format("  {:.4f}", recall));
+    out += by_recall(painter, recall, fmt::format("  {:.4f}", recall));
     out += room >= 5 ? fmt::format("  {}\n", bar(recall, room)) : "\n";
   }
   out += fmt::format("{:>5}", "all");
@@ -180,7 +164,7 @@ std::string head_row(const HeadConfig& config, HeadPlace place, int width, const
   std::string rest = fmt::format("  {:<21} {}", to_string(head.pattern), parameters_text(head));
   rest.erase(rest.find_last_not_of(' ') + 1);
   const int used = static_cast<int>(start.size() + recall.size());
-  return start + painter.by_recall(head.recall, recall) + cut(rest, width - used) + "\n";
+  return start + by_recall(painter, head.recall, recall) + cut(rest, width - used) + "\n";
 }
 
 constexpr std::string_view kRowHead = "layer head  recall  pattern               parameters\n";
@@ -209,7 +193,8 @@ std::string certificate(const HeadConfig& config, const Painter& painter) {
 std::string warnings_text(const HeadConfig& config, const Painter& painter) {
   if (config.warnings.empty()) return "";
   std::string out = painter.bold("Warnings") + "\n";
-  for (const std::string& warning : config.warnings) out += fmt::format("  {}\n", clean(warning));
+  for (const std::string& warning : config.warnings)
+    out += fmt::format("  {}\n", printable(warning));
   return out + "\n";
 }
 

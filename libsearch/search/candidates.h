@@ -53,5 +53,7 @@ struct CandidateId {
 
 [[nodiscard]] Result<CandidateSpace> load_candidates(const std::filesystem::path& path);
 [[nodiscard]] Result<CandidateSpace> parse_candidates(std::string_view yaml, std::string_view file);
+// parse(dump(space)) == space.
+[[nodiscard]] std::string dump_candidates(const CandidateSpace& space);
 
 }  // namespace mi::search

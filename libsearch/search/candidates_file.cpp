@@ -1,8 +1,10 @@
 // A candidate space from YAML (schema mi.candidates), read as strictly as a head-config.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "libruntime/config_head_reader.h"
 #include "libruntime/yaml_reader.h"
+#include "libruntime/yaml_writer.h"
 #include "libsearch/search/candidates.h"
 
 namespace mi::search {
@@ -122,6 +124,36 @@ Result<CandidateSpace> parse_candidates(std::string_view yaml, std::string_view 
   }
   if (errors.any()) return fail(errors.first());
   return space;
+}
+
+std::string dump_candidates(const CandidateSpace& space) {
+  std::string out = "schema: mi.candidates\nschema_version: 1\nfamilies:\n";
+  for (const Family& family : space.families) {
+    const runtime::EstimatorParams& params = family.params;
+    const bool window = params.pattern == Pattern::a_shape;
+    const bool blocks = params.pattern == Pattern::block_sparse;
+    const auto add = [&](std::string_view key, const std::string& value) {
+      out += fmt::format("  {}: {}\n", key, value);
+    };
+    out += fmt::format("- pattern: {}\n", runtime::to_string(params.pattern));
+    if (blocks) add("estimate", std::string(runtime::to_string(params.estimate)));
+    if (blocks && params.estimate == BlockEstimate::antidiagonal)
+      add("stride", std::to_string(params.stride));
+    if (!params.counts) add("sink", std::to_string(params.sink));
+    if (!params.counts && !window) add("local", std::to_string(params.local));
+    if (params.counts && !blocks) {
+      add("vertical", runtime::yaml_number(params.vertical));
+      add("slash", runtime::yaml_number(params.slash));
+    }
+    std::vector<std::string> values;
+    for (const double value : family.values) values.push_back(runtime::yaml_number(value));
+    add(window           ? "local"
+        : !params.counts ? "density"
+        : blocks         ? "blocks"
+                         : "factors",
+        fmt::format("[{}]", fmt::join(values, ", ")));
+  }
+  return out;
 }
 
 Result<CandidateSpace> load_candidates(const std::filesystem::path& path) {

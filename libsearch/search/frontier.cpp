@@ -34,11 +34,10 @@ SampleVerdict mean_of(std::span<const SampleVerdict> verdicts) {
   return mean;
 }
 
-// The published method has no caps and no dense last rows.
-runtime::HeadConfig published_config(const Model& model, const ScoreTable& table,
-                                     const Allocation& allocation, SearchOptions options) {
-  options.compute.last = 0;
-  runtime::HeadConfig config = to_config(model.spec(), table, allocation, options);
+// The published method has no caps.
+runtime::HeadConfig published_config(const ScoreReport& report, const Allocation& allocation,
+                                     const SearchOptions& options) {
+  runtime::HeadConfig config = to_config(report, allocation, options);
   for (auto& layer : config.layers)
     for (auto& head : layer) head.share.clear();
   return config;
@@ -93,10 +92,11 @@ Result<std::vector<FrontierEntry>> frontier(const Model& model, std::span<const 
   const int64_t length = calibration.front().length();
   std::vector<Contestant> contestants;
   {
-    MI_TRY(const ScoreTable table,
-           score_samples(model, calibration, options.space, options.compute, progress));
+    ScoreReport report = empty_report(model.spec(), calibration, held_out, options);
+    report.extras = options.compute.extras;
+    MI_CHECK(score(model, calibration, options.compute, progress, {}, report));
     for (const Objective objective : objectives) {
-      const AllocationProblem problem = make_problem(table, options.space, objective);
+      const AllocationProblem problem = make_problem(report.table, report.space, objective);
       for (const double limit : limits) {
         SearchOptions own = options;
         own.limit = limit;
@@ -105,24 +105,24 @@ Result<std::vector<FrontierEntry>> frontier(const Model& model, std::span<const 
         contestant.limit = limit;
         contestant.method = "mi, " + std::string(to_string(objective));
         if (const auto allocation = allocate(problem, own))
-          contestant.config = to_config(model.spec(), table, *allocation, own);
+          contestant.config = to_config(report, *allocation, own);
       }
     }
   }
   {
     SearchOptions published = options;
     published.space = published_candidates(length);
-    published.compute.last = 0;
-    MI_TRY(const ScoreTable table,
-           score_samples(model, calibration, published.space, published.compute, progress));
-    const AllocationProblem problem = make_problem(table, published.space, Objective::mass);
+    published.compute.last = 0;  // nor has it dense last rows
+    ScoreReport report = empty_report(model.spec(), calibration, held_out, published);
+    MI_CHECK(score(model, calibration, published.compute, progress, {}, report));
+    const AllocationProblem problem = make_problem(report.table, report.space, Objective::mass);
     for (const double limit : limits) {
       published.limit = limit;
       const auto add = [&](const char* method, const std::optional<Allocation>& allocation) {
         Contestant& contestant = contestants.emplace_back();
         contestant.limit = limit;
         contestant.method = method;
-        if (allocation) contestant.config = published_config(model, table, *allocation, published);
+        if (allocation) contestant.config = published_config(report, *allocation, published);
       };
       add("published method", allocate_published(problem, published.space, limit));
       add("best single pattern", allocate_single(problem, limit));

@@ -20,6 +20,8 @@ constexpr int64_t kLeastBlocks = 20;
 // samples, 37 % in its kind repeat.
 constexpr size_t kWindow = 8;
 constexpr double kMostRepeated = 0.5;
+// Of a held-out sample, what calibration has seen.
+constexpr double kMostSeen = 0.5;
 // Of what uniform attention loses under a head's mask, the part that the head does not lose: of
 // SmolLM2's heads at 15 % of 4096 tokens 0.31 at least, in the median 0.93.
 constexpr double kLeastOverUniform = 0.1;
@@ -29,17 +31,25 @@ constexpr double kMostRegret = 0.2;
 constexpr double kLeastUniformLost = 0.01;
 constexpr size_t kMostNamed = 8;
 
-double repeated_part(const Sample& sample) {
+// Which part of the sample's windows `is_old` is true of.
+template <class IsOld>
+double part_of_windows(const Sample& sample, const IsOld& is_old) {
   if (sample.ids.size() <= kWindow) return 0;
-  std::unordered_set<std::string_view> seen;
   const size_t windows = sample.ids.size() - kWindow + 1;
-  size_t repeated = 0;
-  for (size_t i = 0; i < windows; ++i) {
-    const std::string_view window(reinterpret_cast<const char*>(sample.ids.data() + i),
-                                  kWindow * sizeof(sample.ids[0]));
-    if (!seen.insert(window).second) ++repeated;
-  }
-  return static_cast<double>(repeated) / static_cast<double>(windows);
+  size_t old = 0;
+  for (size_t i = 0; i < windows; ++i)
+    old += is_old(std::string_view(reinterpret_cast<const char*>(sample.ids.data() + i),
+                                   kWindow * sizeof(sample.ids[0])))
+               ? 1
+               : 0;
+  return static_cast<double>(old) / static_cast<double>(windows);
+}
+
+using Windows = std::unordered_set<std::string_view>;
+
+double repeated_part(const Sample& sample) {
+  Windows seen;
+  return part_of_windows(sample, [&](std::string_view w) { return !seen.insert(w).second; });
 }
 
 // Heads that one sign holds for, worst first.
@@ -90,6 +100,17 @@ std::vector<std::string> sample_warnings(std::span<const Sample> calibration,
   };
   look_at(calibration, "calibration", lengths);
   look_at(held_out, "held-out", certified);
+  Windows calibrated;
+  for (const Sample& sample : calibration)
+    part_of_windows(sample, [&](std::string_view w) { return calibrated.insert(w).second; });
+  for (const Sample& sample : held_out) {
+    const double seen =
+        part_of_windows(sample, [&](std::string_view w) { return calibrated.contains(w); });
+    if (seen > kMostSeen && first.at(sample.sha256) == &sample)
+      warnings.push_back(
+          fmt::format("held-out sample \"{}\" of {} tokens: {:.0f} % of it is in calibration",
+                      sample.source, sample.length(), 100 * seen));
+  }
   for (const int64_t length : lengths) {
     if (length < kLeastBlocks * kernels::kRowBlock)
       warnings.push_back(
@@ -139,8 +160,9 @@ std::vector<std::string> head_warnings(const ScoreTable& table, const Allocation
 
 Status check_warnings(std::span<const std::string> warnings, bool strict) {
   if (!strict || warnings.empty()) return {};
-  return fail(Code::unsupported, fmt::format("strict: found {} warnings, expected none: {}",
-                                             warnings.size(), fmt::join(warnings, "; ")));
+  return fail(Code::unsupported,
+              fmt::format("strict: found {} warning{}, expected none: {}", warnings.size(),
+                          warnings.size() == 1 ? "" : "s", fmt::join(warnings, "; ")));
 }
 
 }  // namespace mi::search

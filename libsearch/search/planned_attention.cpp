@@ -1,9 +1,11 @@
 #include "libsearch/search/planned_attention.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <fmt/format.h>
 
+#include "libruntime/cost.h"
 #include "libsearch/search/score_table.h"
 
 namespace mi::search {
@@ -49,14 +51,41 @@ float attention_scale(const ModelSpec& spec) {
 Result<PlannedAttention> PlannedAttention::make(const runtime::HeadConfig& config, int64_t tokens,
                                                 const ComputeOptions& options,
                                                 runtime::Element element, int64_t keys) {
-  const runtime::PlanShape shape{.n_q = tokens,
-                                 .n_kv = keys > 0 ? keys : tokens,
-                                 .heads = config.model.heads,
-                                 .kv_heads = config.model.kv_heads,
-                                 .head_dim = config.model.head_dim,
-                                 .element = element};
-  MI_TRY(runtime::Plan plan, runtime::Plan::make(config, shape, *options.backend, options.threads));
-  return PlannedAttention(std::move(plan), config.model.heads, tokens);
+  PlannedAttention made(config.model.heads, tokens, keys > 0 ? keys : tokens);
+  const int64_t step = options.chunk > 0 ? options.chunk : tokens;
+  double all_tiles = 0;
+  size_t workspace = 0;
+  for (int64_t begin = 0; begin < tokens; begin += step) {
+    const int64_t rows = std::min(step, tokens - begin);
+    const runtime::PlanShape shape{.n_q = rows,
+                                   .n_kv = made.earlier_ + begin + rows,
+                                   .heads = config.model.heads,
+                                   .kv_heads = config.model.kv_heads,
+                                   .head_dim = config.model.head_dim,
+                                   .element = element,
+                                   .prompt_tokens = made.earlier_ + tokens};
+    MI_TRY(runtime::Plan plan,
+           runtime::Plan::make(config, shape, *options.backend, options.threads));
+    workspace = std::max(workspace, plan.workspace_bytes());
+    for (const std::string& note : plan.notes())
+      if (std::find(made.notes_.begin(), made.notes_.end(), note) == made.notes_.end())
+        made.notes_.push_back(note);
+    const auto tiles =
+        static_cast<double>(runtime::dense_tiles({shape.n_q, shape.n_kv, config.model.head_dim}));
+    all_tiles += tiles;
+    made.chunks_.push_back({std::move(plan), begin, rows, tiles, {}});
+  }
+  for (Chunk& chunk : made.chunks_) chunk.weight /= all_tiles;
+  made.workspace_.resize(workspace);
+  return made;
+}
+
+void PlannedAttention::add(const runtime::HeadStats& chunk, double weight,
+                           runtime::HeadStats& sum) {
+  sum.tiles += chunk.tiles;
+  sum.estimate_flops += chunk.estimate_flops;
+  sum.share += weight * chunk.share;
+  sum.capped = sum.capped || chunk.capped;
 }
 
 }  // namespace mi::search

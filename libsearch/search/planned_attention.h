@@ -16,8 +16,9 @@ namespace mi::search {
 
 struct ComputeOptions;
 
-// A plan with its workspace and log-sum-exp, for calls of one length: `tokens` queries, the last of
-// `keys` keys (0: as many).
+// Plans with their workspace and log-sum-exp, for calls of one length: `tokens` queries, the last
+// of `keys` keys (0: as many), in chunks of options.chunk where that is not 0. A layer in chunks is
+// what a chunked prefill computes: each chunk of queries over the keys so far.
 class PlannedAttention {
  public:
   [[nodiscard]] static Result<PlannedAttention> make(
@@ -26,25 +27,51 @@ class PlannedAttention {
   // Layers in turn: layer 0 begins a forward pass. T is the element's type.
   template <class T>
   [[nodiscard]] Status run(const BasicLayerQkv<T>& layer, TensorView<T, 3> o) {
-    if (layer.layer == 0) unspent_ = {};
-    return plan_.run(layer.layer, layer.q, layer.k, layer.v, o, lse_.view(), workspace_.data(),
-                     stats_, unspent_);
+    for (runtime::HeadStats& head : stats_) head = {};
+    for (Chunk& chunk : chunks_) {
+      if (layer.layer == 0) chunk.unspent = {};
+      const int64_t begin = chunk.begin;
+      const int64_t end = begin + chunk.rows;
+      MI_CHECK(chunk.plan.run(
+          layer.layer, rows_of(layer.q, begin, end), rows_of(layer.k, 0, earlier_ + end),
+          rows_of(layer.v, 0, earlier_ + end), rows_of(o, begin, end),
+          {lse_.data() + begin, {lse_.extent(0), chunk.rows}, lse_.view().stride},
+          workspace_.data(), chunk_stats_, chunk.unspent));
+      for (size_t h = 0; h < stats_.size(); ++h) add(chunk_stats_[h], chunk.weight, stats_[h]);
+    }
+    return {};
   }
   [[nodiscard]] TensorView<const float, 2> lse() const { return lse_.view(); }  // of the last run
   [[nodiscard]] const std::vector<runtime::HeadStats>& stats() const { return stats_; }
-  [[nodiscard]] const std::vector<std::string>& notes() const { return plan_.notes(); }
+  [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
 
  private:
-  PlannedAttention(runtime::Plan plan, int heads, int64_t tokens)
-      : plan_(std::move(plan)),
-        workspace_(plan_.workspace_bytes()),
+  struct Chunk {
+    runtime::Plan plan;
+    int64_t begin = 0;  // queries
+    int64_t rows = 0;
+    double weight = 1;  // of all chunks' dense tiles
+    runtime::Unspent unspent;
+  };
+  PlannedAttention(int heads, int64_t tokens, int64_t keys)
+      : earlier_(keys - tokens),
         lse_({heads, tokens}),
-        stats_(static_cast<size_t>(heads)) {}
-  runtime::Plan plan_;
+        stats_(static_cast<size_t>(heads)),
+        chunk_stats_(stats_) {}
+  template <class T>
+  static TensorView<T, 3> rows_of(TensorView<T, 3> view, int64_t begin, int64_t end) {
+    view.data += begin * view.stride[1];
+    view.extent[1] = end - begin;
+    return view;
+  }
+  static void add(const runtime::HeadStats& chunk, double weight, runtime::HeadStats& sum);
+
+  int64_t earlier_;  // keys before the first query
+  std::vector<Chunk> chunks_;
   AlignedBuffer<char> workspace_;
   Tensor<float, 2> lse_;
-  std::vector<runtime::HeadStats> stats_;
-  runtime::Unspent unspent_;
+  std::vector<runtime::HeadStats> stats_, chunk_stats_;
+  std::vector<std::string> notes_;
 };
 
 // The config that runs every head of the model dense.

@@ -56,8 +56,9 @@ Result<Prediction> predict(const Model& model, const Sample& probe,
   ComputeOptions compute = options.compute;
   compute.extras = options.objective == Objective::square;
   for (size_t i = 0; i < 2; ++i) {
-    MI_TRY(const ScoreTable table,
-           score_samples(model, std::span(samples).subspan(i, 1), options.space, compute, {}));
+    ScoreTable table;
+    MI_CHECK(
+        score_samples(model, std::span(samples).subspan(i, 1), options.space, compute, {}, table));
     forward[i] = table.forward_seconds;
     score[i] = table.score_seconds;
     MI_TRY(const DenseReference dense, dense_reference(model, samples[i], options.compute, {}));

@@ -23,21 +23,6 @@ int64_t error_stride(int64_t blocks) {
   return std::clamp<int64_t>(blocks / 4, 1, 8);
 }
 
-kernels::AttentionHead head_view(const LayerAttention& layer, int head, int group) {
-  const int g = head / group;
-  return {.q = layer.q.data + head * layer.q.stride[0],
-          .k = layer.k.data + g * layer.k.stride[0],
-          .v = layer.v.data + g * layer.v.stride[0],
-          .q_stride = layer.q.stride[1],
-          .k_stride = layer.k.stride[1],
-          .v_stride = layer.v.stride[1],
-          .n_q = layer.q.extent[1],
-          .n_kv = layer.k.extent[1],
-          .head_dim = static_cast<int>(layer.q.extent[2]),
-          .scale = layer.scale,
-          .softcap = layer.softcap};
-}
-
 kernels::KeyValueRows rows_view(const LayerAttention& layer, int kv_head) {
   if (layer.k_bf16.data == nullptr) return {};
   return {.k = layer.k_bf16[kv_head].data,
@@ -138,12 +123,35 @@ struct LayerScorer::Data {
   std::vector<size_t> evidence_at;  // offset of each source in a head's evidence
   size_t evidence_floats = 0;
   AlignedBuffer<float> evidence;  // [heads, evidence_floats]
+  size_t packed_bytes = 0;
+  AlignedBuffer<std::byte> packed;  // [kv_heads, packed_bytes] of a bf16 pass
   std::vector<ThreadMemory> threads;
   int groups = 1;                    // of row blocks estimated together
   std::vector<HeadSums> sums;        // [groups, heads]
   std::vector<double> inverse_norm;  // [tokens] 1 / ||residual||^2
   size_t scored = 0;                 // candidates without dense
   size_t level_counts = 0;           // sum over families of levels + 1
+
+  [[nodiscard]] std::byte* packed_keys(int kv_head) {
+    return packed.data() + static_cast<size_t>(kv_head) * packed_bytes;
+  }
+  // As estimates and kernels see it; a bf16 pass is scored on estimates of packed keys, as a bf16
+  // plan will make them.
+  [[nodiscard]] kernels::AttentionHead head_view(const LayerAttention& layer, int head, int group) {
+    const int g = head / group;
+    return {.q = layer.q.data + head * layer.q.stride[0],
+            .k = layer.k.data + g * layer.k.stride[0],
+            .v = layer.v.data + g * layer.v.stride[0],
+            .q_stride = layer.q.stride[1],
+            .k_stride = layer.k.stride[1],
+            .v_stride = layer.v.stride[1],
+            .n_q = layer.q.extent[1],
+            .n_kv = layer.k.extent[1],
+            .head_dim = static_cast<int>(layer.q.extent[2]),
+            .scale = layer.scale,
+            .softcap = layer.softcap,
+            .packed = layer.k_bf16.data == nullptr ? nullptr : packed_keys(g)};
+  }
 };
 
 LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
@@ -194,8 +202,11 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
     memory.estimates.resize(data_->sources.size() * group * tokens);
     memory.estimate.resize(tokens);
     memory.scratch.resize(scratch);
-    memory.kernel_scratch.resize(std::max(backend.scratch_bytes(shape.head_dim, shape.tokens),
-                                          backend.scratch_bytes(wide, kRowBlock)));
+    memory.kernel_scratch.resize(
+        std::max({backend.scratch_bytes(shape.head_dim, shape.tokens),
+                  backend.scratch_bytes(wide, kRowBlock),
+                  backend.packed_scratch_bytes(shape.head_dim, shape.tokens),
+                  backend.packed_scratch_bytes(wide, kRowBlock)}));
     memory.level.resize(space.families.size() * group * tokens);
     if (shape.extras) memory.mass.resize(data_->scored * kRowBlock);
     memory.error.resize(data_->scored * kRowBlock);
@@ -207,6 +218,7 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
   data_->groups = static_cast<int>((blocks + kEstimateGroup - 1) / kEstimateGroup);
   data_->sums.resize(static_cast<size_t>(shape.heads) * static_cast<size_t>(data_->groups));
   data_->inverse_norm.resize(tokens);
+  data_->packed_bytes = (backend.packed_bytes(shape.head_dim, shape.tokens) + 63) / 64 * 64;
 }
 
 LayerScorer::~LayerScorer() = default;
@@ -218,6 +230,9 @@ std::vector<std::vector<CandidateScore>> LayerScorer::score(const LayerAttention
   const auto sources = static_cast<int>(data_->sources.size());
   std::vector<std::vector<float>> grams(static_cast<size_t>(shape_.heads));
   std::vector<std::vector<CandidateScore>> scores(static_cast<size_t>(shape_.heads));
+  const int64_t packed_tiles = layer.k_bf16.data == nullptr ? 0 : rows_view(layer, 0).tiles();
+  if (packed_tiles > 0 && data_->packed.size() == 0)
+    data_->packed.resize(static_cast<size_t>(shape_.kv_heads) * data_->packed_bytes);
 #pragma omp parallel num_threads(shape_.threads)
   {
     ThreadMemory& memory = data_->threads[static_cast<size_t>(omp_get_thread_num())];
@@ -228,7 +243,12 @@ std::vector<std::vector<CandidateScore>> LayerScorer::score(const LayerAttention
             1 / std::max(1e-30, squared_norm(layer.residual.data + i * layer.residual.stride[0],
                                              layer.residual.extent[1]));
     }
-#pragma omp for schedule(dynamic) nowait
+#pragma omp for schedule(static) nowait
+    for (int64_t unit = 0; unit < shape_.kv_heads * packed_tiles; ++unit) {
+      const auto g = static_cast<int>(unit / packed_tiles);
+      backend_.pack(rows_view(layer, g), unit % packed_tiles, data_->packed_keys(g));
+    }
+#pragma omp for schedule(dynamic)
     for (int h = 0; h < shape_.heads; ++h)
       grams[static_cast<size_t>(h)] = gram_of(layer, h, shape_.head_dim);
 #pragma omp for schedule(dynamic)
@@ -236,7 +256,7 @@ std::vector<std::vector<CandidateScore>> LayerScorer::score(const LayerAttention
       const auto s = static_cast<size_t>(unit % sources);
       const int h = unit / sources;
       data_->sources[s]->prepare(
-          head_view(layer, h, group), backend_,
+          data_->head_view(layer, h, group), backend_,
           {data_->evidence.data() + static_cast<size_t>(h) * data_->evidence_floats +
                data_->evidence_at[s],
            memory.scratch.data(), memory.kernel_scratch.data()});
@@ -266,7 +286,8 @@ std::vector<std::vector<CandidateScore>> LayerScorer::score(const LayerAttention
 
 void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t begin, int64_t end,
                               const float* gram, ThreadMemory& memory, HeadSums& sums) const {
-  const kernels::AttentionHead head = head_view(layer, head_idx, shape_.heads / shape_.kv_heads);
+  const kernels::AttentionHead head =
+      data_->head_view(layer, head_idx, shape_.heads / shape_.kv_heads);
   const int64_t tokens = shape_.tokens;
   const int64_t blocks = head.row_blocks();
   const int64_t stride = error_stride(blocks);

@@ -2,8 +2,10 @@
 // one more pass over q and k with the dense log-sum-exp, no N x N matrix.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 #include <span>
 #include <vector>
 
@@ -24,6 +26,24 @@ struct CandidateScore {
   double tiles = 0;           // executed
   double oracle_lost = 0;     // lost mass of the true column mass as estimate at the same cost
   double uniform_recall = 0;  // recall that uniform attention would have under the same mask
+};
+
+// What a report file keeps of a score, as f32: that is all the precision that scores have. Shares
+// follow from tiles. The last is there with `extras` only.
+struct ScoreField {
+  std::string_view name;
+  double CandidateScore::*value;
+};
+inline constexpr std::array kScoreFields = {
+    ScoreField{"recall", &CandidateScore::recall},
+    ScoreField{"recall_p05", &CandidateScore::recall_p05},
+    ScoreField{"recall_min", &CandidateScore::recall_min},
+    ScoreField{"recall_last", &CandidateScore::recall_last},
+    ScoreField{"error", &CandidateScore::error},
+    ScoreField{"tiles", &CandidateScore::tiles},
+    ScoreField{"oracle_lost", &CandidateScore::oracle_lost},
+    ScoreField{"uniform_recall", &CandidateScore::uniform_recall},
+    ScoreField{"square", &CandidateScore::square},
 };
 
 // Attention of one layer as the dense pass computed it.

@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "libruntime/cost.h"
 #include "libsearch/search/planned_attention.h"
 
 namespace mi::search {
@@ -171,15 +172,35 @@ Result<double> score_sample(const Model& model, const Sample& sample, const Cand
 
 }  // namespace
 
-Result<ScoreTable> score_samples(const Model& model, std::span<const Sample> samples,
-                                 const CandidateSpace& space, const ComputeOptions& options,
-                                 const ProgressFn& progress) try {
+void keep_stored(SampleScores& sample, const CandidateSpace& space, int head_dim) {
+  const runtime::CallShape call{sample.length, sample.length, head_dim};
+  std::vector<double> estimates;  // [candidates - 1]
+  for (const Family& family : space.families)
+    estimates.insert(estimates.end(), family.values.size(),
+                     runtime::make_estimator(family.params)->flops(call));
+  for (auto& layer : sample.layers)
+    for (auto& head : layer)
+      for (size_t c = 0; c < head.size(); ++c) {
+        for (const ScoreField& field : kScoreFields)
+          head[c].*field.value = static_cast<double>(static_cast<float>(head[c].*field.value));
+        head[c].share =
+            c == estimates.size()
+                ? 1
+                : runtime::cost_share(call, static_cast<int64_t>(head[c].tiles), estimates[c]);
+      }
+}
+
+Status score_samples(const Model& model, std::span<const Sample> samples,
+                     const CandidateSpace& space, const ComputeOptions& options,
+                     const ProgressFn& progress, ScoreTable& table,
+                     const std::function<Status()>& sample_done) try {
   const ModelSpec& spec = model.spec();
-  ScoreTable table;
   double total = 0;
-  for (const Sample& sample : samples) total += work(spec, sample.length());
   double done = 0;
-  for (const Sample& sample : samples) {
+  for (size_t s = 0; s < samples.size(); ++s)
+    (s < table.samples.size() ? done : total) += work(spec, samples[s].length());
+  total += done;
+  for (const Sample& sample : samples.subspan(table.samples.size())) {
     const Clock::time_point start = Clock::now();
     const double own = work(spec, sample.length());
     const auto layer_done = [&](int layers, int of) {
@@ -187,13 +208,16 @@ Result<ScoreTable> score_samples(const Model& model, std::span<const Sample> sam
     };
     const auto run =
         options.element == runtime::Element::bf16 ? score_sample<bf16> : score_sample<float>;
-    MI_TRY(const double scoring,
-           run(model, sample, space, options, layer_done, table.samples.emplace_back()));
+    SampleScores scores;
+    MI_TRY(const double scoring, run(model, sample, space, options, layer_done, scores));
+    keep_stored(scores, space, spec.head_dim);
+    table.samples.push_back(std::move(scores));
     done += own;
     table.score_seconds += scoring;
     table.forward_seconds += seconds_since(start) - scoring;
+    if (sample_done) MI_CHECK(sample_done());
   }
-  return table;
+  return {};
 } catch (const std::bad_alloc&) {
   return fail(Code::out_of_memory, "scoring: not enough memory for samples of this length");
 }

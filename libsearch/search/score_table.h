@@ -32,6 +32,10 @@ struct ScoreTable {
   double score_seconds = 0;
 };
 
+// Leaves of the scores what a report file stores (kScoreFields) and what follows from it: shares
+// from tiles, by the estimates that the candidates make. Idempotent.
+void keep_stored(SampleScores& sample, const CandidateSpace& space, int head_dim);
+
 // Fraction of a named stage that is done, in [0, 1]. Called from one thread.
 using ProgressFn = std::function<void(std::string_view stage, double fraction)>;
 
@@ -42,12 +46,15 @@ struct ComputeOptions {
   // Of the dense pass whose layers are scored; scores themselves are f32.
   runtime::Element element = runtime::Element::f32;
   bool extras = true;  // scores that the objective `square` needs (ScoreShape)
+  int64_t chunk = 0;   // tokens that a prefill takes at a time; 0: all
 };
 
-[[nodiscard]] Result<ScoreTable> score_samples(const Model& model, std::span<const Sample> samples,
-                                               const CandidateSpace& space,
-                                               const ComputeOptions& options,
-                                               const ProgressFn& progress);
+// Scores samples from the first that `table` lacks, and adds them to it; sample_done, if given,
+// is called after each.
+[[nodiscard]] Status score_samples(const Model& model, std::span<const Sample> samples,
+                                   const CandidateSpace& space, const ComputeOptions& options,
+                                   const ProgressFn& progress, ScoreTable& table,
+                                   const std::function<Status()>& sample_done = {});
 
 // Lengths of the samples, rising.
 [[nodiscard]] std::vector<int64_t> lengths_of(const ScoreTable& table);

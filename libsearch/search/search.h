@@ -9,7 +9,7 @@
 
 #include "kernels/status.h"
 #include "libruntime/config.h"
-#include "libsearch/search/score_table.h"
+#include "libsearch/search/score_report.h"
 #include "libsearch/search/verify.h"
 
 namespace mi::search {
@@ -25,8 +25,9 @@ struct SearchOptions {
   std::optional<double> limit_ms;    // instead: of one prefill's attention, on `device`
   std::optional<double> min_recall;  // least cost with this p05 recall in every head, within limit
   uint64_t seed = 0;
-  bool strict = false;      // warnings are errors
-  std::string description;  // the options as the user gave them, for the file
+  bool strict = false;  // warnings are errors
+  // The options as the user gave them, for the files: those that decide scores, and the others.
+  std::string scoring, description;
   std::optional<DeviceProfile> device;
   ComputeOptions compute;
 };
@@ -63,13 +64,40 @@ struct SearchResult {
 [[nodiscard]] Status check_feasible(const ModelSpec& spec, const SearchOptions& options,
                                     std::span<const Sample> calibration);
 
-// The head-config of an allocation; chosen[length][head] as in Allocation, lengths rising.
-[[nodiscard]] runtime::HeadConfig to_config(const ModelSpec& spec, const ScoreTable& table,
-                                            const Allocation& allocation,
-                                            const SearchOptions& options);
+// The profile's times for the model; null without a profile. Errors: the profile lacks the head
+// dim, or a time is asked for without a profile.
+[[nodiscard]] Result<const HeadDimTimes*> times_of(const runtime::HeadConfig::Model& model,
+                                                   const SearchOptions& options);
 
+// Nothing scored yet.
+[[nodiscard]] ScoreReport empty_report(const ModelSpec& spec, std::span<const Sample> calibration,
+                                       std::span<const Sample> held_out,
+                                       const SearchOptions& options);
+// Called with what is scored so far, after every sample; an error ends the search.
+using ReportFn = std::function<Status(const ScoreReport&)>;
+// Scores what the report lacks. Of the options, those of the machine count.
+[[nodiscard]] Status score(const Model& model, std::span<const Sample> calibration,
+                           const ComputeOptions& options, const ProgressFn& progress,
+                           const ReportFn& scored, ScoreReport& report);
+
+// The head-config of an allocation; chosen[length][head] as in Allocation, lengths rising.
+[[nodiscard]] runtime::HeadConfig to_config(const ScoreReport& report, const Allocation& allocation,
+                                            const SearchOptions& options);
+// The best head-config of a complete report under the limit; no certificate.
+struct Configured {
+  runtime::HeadConfig config;
+  std::vector<PredictedTime> predicted;
+};
+[[nodiscard]] Result<Configured> configure(const ScoreReport& report, const SearchOptions& options);
+
+// What a search is to remember, and what it is to go on from.
+struct SearchRecord {
+  ReportFn scored;                       // or empty
+  const ScoreReport* earlier = nullptr;  // of the same search, perhaps not complete
+};
 [[nodiscard]] Result<SearchResult> search(const Model& model, std::span<const Sample> calibration,
                                           std::span<const Sample> held_out,
-                                          const SearchOptions& options, const ProgressFn& progress);
+                                          const SearchOptions& options, const ProgressFn& progress,
+                                          const SearchRecord& record = {});
 
 }  // namespace mi::search

@@ -1,11 +1,12 @@
 #!/bin/bash
 # mi-eval as a user meets it, on the tiny model with random weights: what it prints and every kind of
 # bad input with its exit code.
-# usage: mi-eval.sh TOOL DATA_FOLDER MI_SEARCH
+# usage: mi-eval.sh TOOL DATA_FOLDER MI_SEARCH MI_INSPECT
 set -euo pipefail
 tool=$1
 data=$(cd "$2" && pwd)
 search=$3
+inspect=$4
 model=$data/tiny-llama.gguf
 texts=$data/../../calib_data/texts
 work=$(mktemp -d)
@@ -43,6 +44,28 @@ refused() {
 for ((i = 0; i < 2048; ++i)); do echo $(((i * i + 7 * i) % 200)); done >ids.txt
 "$search" --model "$model" --tokens ids.txt --lengths 832 --budget 60% -o c.yaml >/dev/null 2>&1
 eval=(c.yaml --model "$model" --lengths 832 --count 2 --depths 2)
+
+# In chunks, dense attention is the same.
+expect 0 "${eval[@]}" --tasks ppl --chunk 200
+has out 'every prompt dense and sparse in turn, 200 tokens at a time'
+cp out chunked
+expect 0 "${eval[@]}" --tasks ppl
+[[ $(awk '/ all /{print $2}' out) == $(awk '/ all /{print $2}' chunked) ]]
+
+# mi-inspect verify: the certificate on given texts, as a gate.
+verify=("$inspect" verify c.yaml --model "$model" --text "$texts/text-07.txt" "$texts/text-08.txt")
+"${verify[@]}" --lengths 512 --min-recall 0.01 --max-kl 50 >out 2>err
+for text in 'text-07.txt' 'text-08.txt' 'certificate' 'same top'; do has out "$text"; done
+"${verify[@]}" --lengths 512 --json >out 2>err
+python3 -c 'import json; assert len(json.load(open("out"))["samples"]) == 2'
+"${verify[@]}" --lengths 512 --chunk 100 >out 2>err
+for bound in '--min-recall 1' '--max-kl 0'; do
+  got=0
+  # shellcheck disable=SC2086
+  "${verify[@]}" --lengths 512 $bound >out 2>err || got=$?
+  [[ $got == 1 ]]
+  grep -q 'mi-inspect: [a-zA-Z]*: found .*, expected at' err
+done
 
 # The main job: every task, a table and the same as JSON.
 expect 0 "${eval[@]}" --decode

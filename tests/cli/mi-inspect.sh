@@ -62,6 +62,11 @@ expect 2
 is_empty out
 expect 2 show
 expect 2 draw "$data/config_v1.yaml"
+has err 'mi-inspect: found draw, expected a subcommand'
+expect 3 pareto "$work/absent.h5"
+has err "$work/absent.h5: cannot be opened"
+expect 3 pareto "$data/config_v1.yaml"
+has err 'config_v1.yaml: found another kind of file, expected a score report (written by mi-search)'
 expect 2 show --yaml "$data/config_v1.yaml"
 
 expect 3 show "$work/absent.yaml"

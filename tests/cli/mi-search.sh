@@ -1,10 +1,11 @@
 #!/bin/bash
 # mi-search as a user meets it, on the tiny model with random weights: what it writes, the same
 # bytes for any number of threads, and every kind of bad input with its exit code.
-# usage: mi-search.sh TOOL DATA_FOLDER
+# usage: mi-search.sh TOOL DATA_FOLDER MI-INSPECT
 set -euo pipefail
 tool=$1
 data=$(cd "$2" && pwd)
+inspect=$3
 model=$data/tiny-llama.gguf
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -36,7 +37,7 @@ expect 0 "${search[@]}" --budget 50% -o one.yaml --threads 1
 has out 'Heads by pattern'
 has out 'Worst heads by recall'
 has out 'Certificate (held-out samples, run sparse)'
-has out 'wrote one.yaml'
+has out 'wrote one.yaml and one.report.h5'
 if grep -q $'\x1b' out err; then echo 'colours without a terminal'; exit 1; fi
 expect 0 "${search[@]}" --budget 0.5 -o two.yaml --threads 2
 sed 's/--budget 0.5/--budget 50%/' two.yaml | cmp - one.yaml
@@ -44,12 +45,38 @@ expect 0 "${search[@]}" --budget 50% -o one-again.yaml --threads 2
 cmp one.yaml one-again.yaml
 if grep -qF "$work" one.yaml; then echo 'a path in the config'; exit 1; fi
 
+# The score report beside it: configs of any limit come from it, without their certificates.
+[[ ! -e one.report.h5.part ]]
+uncertified() { sed 's/, held_out: {.*}}$/}/' "$1"; }
+"$inspect" pareto one.report.h5 --budget 50% -o pareto.yaml >out 2>err
+cmp pareto.yaml <(uncertified one.yaml)
+expect 0 "${search[@]}" --budget 60% -o sixty.yaml --report elsewhere.h5
+[[ -e elsewhere.h5 && ! -e sixty.report.h5 ]]
+"$inspect" pareto one.report.h5 --budget 60% -o pareto.yaml >out 2>err
+cmp pareto.yaml <(uncertified sixty.yaml)
+"$inspect" pareto one.report.h5 >out 2>err
+has out ' 50 % '
+# Killed at whatever moment and resumed, a search ends in the same bytes.
+killed=(--model "$model" --tokens ids.txt --budget 90% --lengths "256,512,768,1024")
+expect 0 "${killed[@]}" -o whole.yaml
+for ((i = 1; i <= 30; ++i)); do
+  { timeout -s KILL "0.0$((RANDOM % 90 + 10))" "$tool" "${killed[@]}" -o killed.yaml --resume; } \
+    >out 2>&1 || continue
+  rm -f killed.yaml killed.report.h5
+done 2>/dev/null  # the shell's own words on what was killed
+expect 0 "${killed[@]}" -o killed.yaml --resume
+cmp whole.yaml killed.yaml
+expect 0 "${search[@]}" --budget 50% -o killed.yaml --report killed.h5
+expect 0 "${search[@]}" --budget 50% -o killed.yaml --report killed.h5 --resume
+has err '1 of 1 samples are scored in killed.h5'
+cmp one.yaml killed.yaml
+
 expect 0 "${search[@]}" --budget 50% -o json.yaml --json
 has out '"output": "json.yaml"'
 python3 -c 'import json; json.load(open("out"))'
 expect 0 "${search[@]}" --budget 50% -o dry.yaml --dry-run
-has out 'would write dry.yaml'
-[[ ! -e dry.yaml ]]
+has out 'would write dry.yaml and dry.report.h5'
+[[ ! -e dry.yaml && ! -e dry.report.h5 ]]
 for objective in square mass; do
   expect 0 "${search[@]}" --budget 50% -o other.yaml --objective "$objective"
 done
@@ -128,6 +155,14 @@ for target in link-to-device fifo /dev/null "$(printf 'x%.0s' {1..250})" "$work"
   expect 3 "${search[@]}" --budget 50% -o "$target"
   [[ $(wc -l <err) == 1 ]]
 done
+expect 3 "${search[@]}" --budget 50% -o x.yaml --report link-to-device
+expect 2 "${search[@]}" --budget 50% -o x.yaml --report ./x.yaml
+has err 'expected another file than the head-config'
+expect 2 "${search[@]}" --budget 50% --seed 1 -o one.yaml --resume
+has err 'report of another search: seed: found 0, expected 1'
+head -c 1000 one.report.h5 >short.report.h5
+expect 3 "${search[@]}" --budget 50% -o short.yaml --resume
+has err 'short.report.h5: found bytes that were cut short or changed, expected a score report'
 # stderr that is full or closed is no reason to lose a search.
 if [[ -w /dev/full ]]; then
   "$tool" "${search[@]}" --budget 50% -o one-again.yaml >out 2>/dev/full

@@ -1,4 +1,5 @@
 // Properties of the config file over random configs, and what saving leaves behind.
+#include <algorithm>
 #include <sys/resource.h>
 
 #include <bit>
@@ -45,7 +46,10 @@ class RandomConfig {
     for (int i = below(3); i > 0; --i) config.calibration.samples.push_back(note());
     for (int i = below(3); i > 0; --i) config.calibration.held_out.push_back(note());
     config.limit = {fraction(), by_length(), "square", "per-head", real()};
-    if (below(2) == 0) config.limit.loss = real();
+    if (below(2) == 0) {
+      config.limit.loss = real();
+      config.limit.gap = std::min(config.limit.gap, config.limit.loss);
+    }
     config.quality = {fraction(), fraction(), fraction(), fraction(), {}};
     if (below(2) == 0)
       config.quality.held_out = HeldOut{fraction(), real(), real(), fraction(), by_length()};

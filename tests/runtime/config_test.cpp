@@ -206,6 +206,7 @@ TEST_CASE("hostile files are one error, not a crash") {
 TEST_CASE("every shipped config loads, and is what its writer would write again") {
   int configs = 0;
   for (const auto& entry : std::filesystem::directory_iterator(MI_SOURCE_DIR "/configs")) {
+    if (entry.path().extension() != ".yaml") continue;  // the score report
     INFO(entry.path());
     const auto config = load_config(entry.path());
     REQUIRE(config);

@@ -1,12 +1,15 @@
 // A plan's output against attention over the naive selection, N x N in double precision.
 #include "libruntime/plan.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <new>
 #include <random>
+
+#include <fmt/format.h>
 
 #include "kernels/reference.h"
 #include "tests/naive.h"
@@ -665,41 +668,63 @@ TEST_CASE("beyond the calibrated lengths the nearest share is spent, and the pla
   CHECK(Plan::make(config, shape_of(c), backend, 1)->notes().empty());
 }
 
-TEST_CASE("below dense_below a plan is dense attention to the bit, and says so", "[cpu]") {
+TEST_CASE("heads run dense where the prompt is too short for their estimate, to the bit", "[cpu]") {
   const std::vector<HeadEntry> entries = full_budget();
   const Case c{130, 333, static_cast<int>(entries.size()), 1, 32};
   const Tensors t(c, 72);
   auto config = config_of(c, {entries}, 64);
-  for (HeadEntry& entry : config.layers[0]) entry.density = entry.share = {{1024, 0.01}};
+  for (HeadEntry& entry : config.layers[0])
+    if (entry.pattern != Pattern::a_shape) entry.density = entry.share = {{1024, 0.01}};
+  config.layers[0][0].local = {{0, 8}};
   const Backend& backend = **kernels::choose_backend();
-  config.kernel.dense_below = 334;
-  const auto plan = Plan::make(config, shape_of(c), backend, 1);
-  REQUIRE(plan);
-  REQUIRE(plan->notes().size() == 1);
-  CHECK(plan->notes()[0].find("333 tokens are below dense_below 334") == 0);
-  const Run run = run_plan(config, c, t, backend);
   const Run dense =
       run_plan(config_of(c, {std::vector<HeadEntry>(entries.size())}, 64), c, t, backend);
-  CHECK(std::memcmp(run.o.data(), dense.o.data(), static_cast<size_t>(run.o.view().size()) * 4) ==
-        0);
-  for (const HeadStats& stats : run.stats) {
-    CHECK(stats.share == 1);
-    CHECK(stats.estimate_flops == 0);
-    CHECK(!stats.capped);
+  for (const int64_t below : {208, 333, 334, 417, 667}) {
+    config.kernel.dense_below = below;
+    int short_heads = 0;
+    const Run run = run_plan(config, c, t, backend);
+    for (size_t h = 0; h < entries.size(); ++h) {
+      const Pattern pattern = entries[h].pattern;
+      const bool antidiagonal = entries[h].estimate == BlockEstimate::antidiagonal;
+      const bool is_short = pattern == Pattern::stripe_vertical_slash ? below > 333
+                            : antidiagonal                            ? below > 208
+                            : pattern == Pattern::vertical_slash      ? below > 416
+                            : pattern == Pattern::a_shape             ? false
+                                                                      : below > 666;
+      INFO("dense_below " << below << " entry " << h);
+      short_heads += is_short ? 1 : 0;
+      const auto at = static_cast<int64_t>(h);
+      const bool same =
+          std::memcmp(run.o.view()[at].data, dense.o.view()[at].data, 130 * 32 * 4) == 0;
+      CHECK(same == is_short);
+      CHECK((run.stats[h].share == 1) == is_short);
+      if (is_short) CHECK(run.stats[h].estimate_flops == 0);
+    }
+    const auto plan = Plan::make(config, shape_of(c), backend, 1);
+    REQUIRE(plan);
+    const std::string note = fmt::format(
+        "333 tokens are few beside dense_below {}: {} sparse heads run dense", below, short_heads);
+    const auto& notes = plan->notes();
+    CHECK((std::find(notes.begin(), notes.end(), note) != notes.end()) == (short_heads > 0));
   }
-  config.kernel.dense_below = 333;  // not below: the entries count again
-  CHECK(run_plan(config, c, t, backend).stats[1].share < 1);
 }
 
 TEST_CASE("chunks of a prompt give the rows of the whole", "[cpu]") {
-  // Static patterns know nothing of later tokens: chunk borders cannot be seen in the output.
-  const Case whole{333, 333, 2, 1, 32};
+  // These patterns know nothing of later tokens: chunk borders cannot be seen in the output, nor
+  // that early chunks are short, once the length of the prompt is known.
+  const Case whole{333, 333, 4, 1, 32};
   const Tensors t(whole, 81);
-  std::vector<HeadEntry> entries(2);
+  std::vector<HeadEntry> entries(4);
   entries[1].pattern = Pattern::a_shape;
   entries[1].sink = 3;
   entries[1].local[0] = 50;
-  const HeadConfig config = config_of(whole, {entries}, 0);
+  entries[2].pattern = Pattern::stripe;
+  entries[3].pattern = Pattern::block_sparse;
+  for (size_t h : {2, 3}) {
+    entries[h].density = {{64, 5}, {333, 0.4}};
+    entries[h].share = {{64, 1}, {333, 1}};
+  }
+  const HeadConfig config = config_of(whole, {entries}, 70);
   for_each_backend([&](const Backend& backend) {
     const Run want = run_plan(config, whole, t, backend);
     for (const int64_t chunk : {64, 128, 192}) {
@@ -708,8 +733,11 @@ TEST_CASE("chunks of a prompt give the rows of the whole", "[cpu]") {
         Case c = whole;
         c.n_q = end - begin;
         c.n_kv = end;
-        auto plan = Plan::make(config, shape_of(c), backend, 2);
+        PlanShape shape = shape_of(c);
+        shape.prompt_tokens = whole.n_kv;
+        auto plan = Plan::make(config, shape, backend, 2);
         REQUIRE(plan);
+        CHECK(plan->notes().empty());
         AlignedBuffer<char> workspace(plan->workspace_bytes());
         Run run(c);
         TensorView<const float, 3> q = t.q.view(), k = t.k.view(), v = t.v.view();
@@ -719,7 +747,7 @@ TEST_CASE("chunks of a prompt give the rows of the whole", "[cpu]") {
         Unspent unspent;
         REQUIRE(plan->run(0, q, k, v, run.o.view(), run.lse.view(), workspace.data(), run.stats,
                           unspent));
-        for (int64_t h = 0; h < 2; ++h) {
+        for (int64_t h = 0; h < whole.heads; ++h) {
           INFO("chunk " << chunk << " begin " << begin << " head " << h);
           CHECK(std::memcmp(run.o.view()[h].data, want.o.view()[h][begin].data,
                             static_cast<size_t>(c.n_q * c.head_dim) * 4) == 0);
@@ -728,6 +756,10 @@ TEST_CASE("chunks of a prompt give the rows of the whole", "[cpu]") {
         }
       }
     }
+    PlanShape shape = shape_of(whole);
+    shape.prompt_tokens = 332;
+    CHECK(Plan::make(config, shape, backend, 1).error().what ==
+          "prompt_tokens: got 332, expected n_kv 333 at least");
   });
 }
 

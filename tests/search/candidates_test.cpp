@@ -1,5 +1,6 @@
 #include "libsearch/search/candidates.h"
 
+#include <algorithm>
 #include <set>
 
 #include "tests/support.h"
@@ -16,6 +17,22 @@ TEST_CASE("the shipped candidate space is the default one", "[cpu]") {
     INFO("family " << f);
     CHECK(space->families[f].params == standard.families[f].params);
     CHECK(space->families[f].values == standard.families[f].values);
+  }
+}
+
+TEST_CASE("candidate spaces read back as they were written", "[cpu]") {
+  CandidateSpace mixed = default_candidates();
+  for (const Family& family : published_candidates(8192).families) {
+    mixed.families.push_back(family);
+    // Rounded counts come twice, which files may not say.
+    auto& values = mixed.families.back().values;
+    values.erase(std::unique(values.begin(), values.end()), values.end());
+  }
+  for (const CandidateSpace& space : {default_candidates(), mixed}) {
+    const auto back = parse_candidates(dump_candidates(space), "c.yaml");
+    INFO((back ? "" : back.error().what));
+    REQUIRE(back);
+    CHECK(*back == space);
   }
 }
 

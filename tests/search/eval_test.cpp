@@ -168,8 +168,13 @@ TEST_CASE("scores are those of the logits, and sparse attention changes them") {
 }
 
 TEST_CASE("progress rises to one, and notes of the plan come once") {
-  runtime::HeadConfig config = windows_config();
-  config.kernel.dense_below = 100000;
+  runtime::HeadConfig config = dense_config(tiny_model().spec());
+  for (auto& layer : config.layers)
+    for (runtime::HeadEntry& head : layer) {
+      head.pattern = runtime::Pattern::stripe;
+      head.density = {{0, 0.1}};
+    }
+  config.kernel.dense_below = 200000;
   std::vector<double> fractions;
   const auto result =
       evaluate(tiny_model(), config, windows_of(2), {}, options_of(runtime::Element::f32),
@@ -179,7 +184,7 @@ TEST_CASE("progress rises to one, and notes of the plan come once") {
   CHECK(fractions.back() == 1);
   CHECK(std::is_sorted(fractions.begin(), fractions.end()));
   REQUIRE(result->notes.size() == 1);
-  CHECK(result->notes[0].find("below dense_below") != std::string::npos);
+  CHECK(result->notes[0].find("beside dense_below") != std::string::npos);
   CHECK(result->windows[0].dense_nll == result->windows[0].sparse_nll);
 }
 

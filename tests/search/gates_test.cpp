@@ -1,5 +1,6 @@
 #include "libsearch/search/gates.h"
 
+#include <algorithm>
 #include <random>
 
 #include "tests/support.h"
@@ -70,6 +71,14 @@ TEST_CASE("every fault of a sample is one line that names it", "[cpu]") {
     const auto lines = sample_warnings(std::vector{good}, std::vector{same});
     REQUIRE(lines.size() == 1);
     CHECK(lines[0] == "held-out sample \"renamed\" of 2048 tokens has the same tokens as \"good\"");
+  }
+  SECTION("held out what is mostly a part of what was calibrated on") {
+    std::vector<int32_t> ids = fresh(2048, 1);
+    const std::vector<int32_t> own = fresh(500, 4);
+    std::copy(own.begin(), own.end(), ids.begin());
+    const auto lines = sample_warnings(std::vector{good}, std::vector{sample(ids, "part", "4")});
+    REQUIRE(lines.size() == 1);
+    CHECK(lines[0] == "held-out sample \"part\" of 2048 tokens: 76 % of it is in calibration");
   }
   SECTION("repeats itself") {
     std::vector<int32_t> ids = fresh(2048, 3);

@@ -118,19 +118,18 @@ TEST_CASE("scores of a bf16 pass are those of the f32 pass but for its rounding"
   const auto samples = make_samples({900}, 8);
   const auto space = default_candidates();
   auto compute = options_with(1.0).compute;
-  const auto wide = score_samples(tiny_model(), samples, space, compute, {});
+  ScoreTable wide, narrow;
+  REQUIRE(score_samples(tiny_model(), samples, space, compute, {}, wide));
   compute.element = runtime::Element::bf16;
   compute.backend = *kernels::choose_backend();
-  const auto narrow = score_samples(tiny_model(), samples, space, compute, {});
-  REQUIRE(wide);
-  REQUIRE(narrow);
+  REQUIRE(score_samples(tiny_model(), samples, space, compute, {}, narrow));
   double difference = 0;
   double count = 0;
   for (size_t l = 0; l < 2; ++l)
     for (size_t h = 0; h < 4; ++h)
       for (size_t c = 0; c < space.candidates(); ++c, ++count)
-        difference += std::abs(narrow->samples[0].layers[l][h][c].recall -
-                               wide->samples[0].layers[l][h][c].recall);
+        difference += std::abs(narrow.samples[0].layers[l][h][c].recall -
+                               wide.samples[0].layers[l][h][c].recall);
   // Scores of order 1 off by 2^-9 move probabilities by as much, and a key across a threshold
   // takes less than one row's part of a recall with it.
   CHECK(difference > 0);

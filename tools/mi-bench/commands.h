@@ -63,6 +63,8 @@ void add_fit(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 void add_common(CLI::App& command, BenchOptions& options);
 // The same but --model, and --rounds.
 void add_timing(CLI::App& command, BenchOptions& options);
+// --threads, --json and --rounds.
+void add_machine_timing(CLI::App& command, BenchOptions& options);
 // --lengths of a subcommand with its own default.
 void add_lengths(CLI::App& command, BenchOptions& options, const std::vector<int64_t>& standard,
                  int64_t least = 128);

@@ -10,27 +10,36 @@ namespace mi::tools {
 
 namespace {
 
-void add_machine(CLI::App& command, BenchOptions& options) {
+void add_threads(CLI::App& command, BenchOptions& options) {
   command.add_option("--threads", options.threads, "Threads (default: all)")
       ->check(CLI::Range(1, 1024));
+  command.add_flag("--json", options.json, "Print JSON");
+}
+
+void add_kernels(CLI::App& command, BenchOptions& options) {
   command.add_option(
       "--backend", options.backend,
       "cpu_amx, cpu_avx512_bf16, cpu_avx512, cpu_avx2, cpu_generic or reference (default: the "
       "fastest here)");
   command.add_option("--seed", options.seed, "Added to every sample's own seed")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 53));
-  command.add_flag("--json", options.json, "Print JSON");
 }
 
 }  // namespace
 
 void add_common(CLI::App& command, BenchOptions& options) {
   command.add_option("--model", options.model, "Hugging Face directory or GGUF file")->required();
-  add_machine(command, options);
+  add_threads(command, options);
+  add_kernels(command, options);
 }
 
 void add_timing(CLI::App& command, BenchOptions& options) {
-  add_machine(command, options);
+  add_machine_timing(command, options);
+  add_kernels(command, options);
+}
+
+void add_machine_timing(CLI::App& command, BenchOptions& options) {
+  add_threads(command, options);
   command.add_option("--rounds", options.rounds, "Rounds in which the contestants alternate")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();

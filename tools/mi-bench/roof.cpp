@@ -215,7 +215,7 @@ void add_roof(CLI::App& app, BenchOptions& options, std::function<int()>& run) {
       "roof",
       "Ceilings of this machine: matrix and vector units, the softmax, cache and memory; checked "
       "against the clock and oneDNN's products");
-  add_timing(*command, options);
+  add_machine_timing(*command, options);
   command->callback([&] { run = [&] { return run_roof(options); }; });
 }
 

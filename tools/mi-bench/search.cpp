@@ -67,12 +67,11 @@ Result<std::vector<Row>> measure_length(const BenchOptions& options, const searc
       if (Status s = pass(model, sample, *all[i]); !s) failed = s;
     });
     contestants.emplace_back([&, i] {
-      auto table = search::score_samples(model, std::span(&sample, 1), space, *all[i], {});
-      if (!table) {
-        failed = table.error();
-      } else {
-        tables[i] = std::move(*table);
-      }
+      tables[i] = {};
+      if (Status s =
+              search::score_samples(model, std::span(&sample, 1), space, *all[i], {}, tables[i]);
+          !s)
+        failed = s;
     });
   }
   const auto timings = alternate(contestants, options.rounds);

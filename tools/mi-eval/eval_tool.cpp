@@ -130,6 +130,7 @@ Status run(const EvalToolOptions& asked) {
   const bool is_bf16 = options.compute.element == runtime::Element::bf16;
   options.compute.backend = is_bf16 ? backend : &backend->f32();
   options.compute.threads = asked.threads > 0 ? asked.threads : omp_get_max_threads();
+  options.compute.chunk = asked.chunk;
   omp_set_num_threads(options.compute.threads);
   MI_TRY(const auto config, runtime::load_config(asked.config));
   MI_TRY(const auto model, search::Model::open(asked.model));
@@ -155,6 +156,7 @@ Status run(const EvalToolOptions& asked) {
   heading.threads = options.compute.threads;
   heading.texts = prompts.texts;
   heading.decoded = asked.decode;
+  heading.chunk = asked.chunk;
   const Terminal out = terminal(STDOUT_FILENO);
   return print_result(asked.json
                           ? search::eval_json(heading, evaluation)

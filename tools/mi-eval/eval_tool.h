@@ -21,6 +21,7 @@ struct EvalToolOptions {
   std::vector<std::string> texts;          // empty: the recipe's held-out ones
   std::string recipe;                      // empty: calib_data/default.yaml
   std::vector<std::string> infinitebench;  // JSONL files
+  int64_t chunk = 0;                       // tokens per prefill call; 0: whole prompts
   bool decode = false;
   uint64_t seed = 0;
   int threads = 0;      // 0: all

@@ -40,6 +40,9 @@ int main(int argc, char** argv) try {
   app.add_option("--infinitebench", options.infinitebench,
                  "Questions in InfiniteBench's format (JSONL); longer prompts than the longest of "
                  "--lengths (default: the model's trained positions) are cut in the middle");
+  app.add_option("--chunk", options.chunk,
+                 "Prefill so many tokens at a time, sparse and dense (default: prompts as a whole)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
   app.add_flag("--decode", options.decode,
                "Answer by greedy decoding, too: sparse prefill, dense decoding");
   app.add_option("--seed", options.seed, "Added to every question's own seed")

@@ -1,9 +1,15 @@
 // Subcommands of mi-inspect. Each adds itself to the parser; `run` is called when it was chosen.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "libsearch/search/score_report.h"
+#include "tools/limit_options.h"
 
 namespace CLI {
 class App;
@@ -15,10 +21,30 @@ inline constexpr std::string_view kInspect = "mi-inspect";
 
 struct InspectOptions {
   std::string config;
+  std::string report;
+  LimitOptions limit;
+  std::string output;
+  std::string model;
+  std::vector<std::string> texts;
+  std::vector<int64_t> lengths;  // empty: the file's
+  std::optional<double> least_recall, most_kl;
+  int64_t chunk = 0;  // tokens per prefill call; 0: whole prompts
+  int threads = 0;    // 0: all
+  std::string backend;
   bool json = false;
+  std::vector<std::string> heads;  // LAYER.HEAD
 };
+// Of a search that scored all its samples.
+[[nodiscard]] Result<search::ScoreReport> load_complete_report(const std::string& path);
+// Whether the report has what the objective needs.
+[[nodiscard]] Status check_objective(const std::string& path, const search::ScoreReport& report,
+                                     search::Objective objective);
+
 // Sets `run` when chosen, which gives the exit code.
 void add_show(CLI::App& app, InspectOptions& options, std::function<int()>& run);
 void add_heads(CLI::App& app, InspectOptions& options, std::function<int()>& run);
+void add_pareto(CLI::App& app, InspectOptions& options, std::function<int()>& run);
+void add_verify(CLI::App& app, InspectOptions& options, std::function<int()>& run);
+void add_html(CLI::App& app, InspectOptions& options, std::function<int()>& run);
 
 }  // namespace mi::tools

@@ -7,19 +7,18 @@
 #include "tools/terminal.h"
 
 int main(int argc, char** argv) try {
-  using mi::tools::SearchToolOptions;
   CLI::App app{
       "Finds which sparse attention pattern, with which budget, every head of a model may run"};
-  SearchToolOptions options;
+  mi::tools::SearchToolOptions options;
   app.add_option("--model", options.model, "Hugging Face directory or GGUF file")->required();
-  app.add_option("--budget", options.budget,
-                 "Share of dense attention that may be executed: 15% or 0.15; with --device also "
-                 "what the attention of one prefill, all layers, may take: 120ms or 0.12s");
-  app.add_option("--device", options.device,
-                 "Device profile (made by mi-bench fit): predicts times, and says below which "
-                 "length prompts run dense");
+  mi::tools::add_limit_options(app, options.limit);
   app.add_option("-o,--output", options.output,
                  "Head-config to write (default: MODEL-BUDGET.yaml here)");
+  app.add_option("--report", options.report,
+                 "Score report to write (default: the head-config's name with .report.h5): all "
+                 "scores, for mi-inspect pareto. Until it is complete its name ends in .part");
+  app.add_flag("--resume", options.resume,
+               "Go on from the score report of a search that was stopped, sample by sample");
   auto* recipe = app.add_option("--recipe", options.recipe,
                                 "Calibration recipe (default: calib_data/default.yaml)");
   auto* text =
@@ -35,23 +34,6 @@ int main(int argc, char** argv) try {
                  "--text, half the ids with --tokens)")
       ->delimiter(',')
       ->check(CLI::Range(int64_t{128}, int64_t{1} << 24));
-  auto* allocate = app.add_option("--allocate", options.allocate, "How the budget is divided")
-                       ->check(CLI::IsMember({"global", "per-head"}))
-                       ->capture_default_str();
-  app.add_option("--objective", options.objective,
-                 "What is minimised: output error, squared or plain lost attention mass")
-      ->check(CLI::IsMember({"error", "square", "mass"}))
-      ->capture_default_str();
-  auto* min_recall =
-      app.add_option("--min-recall", options.min_recall,
-                     "Least cost that keeps this recall in 95% of every head's row blocks; with "
-                     "--budget, an error if that costs more")
-          ->check([](const std::string& given) {
-            double value = 0;  // CLI::Range lets nan through
-            return CLI::detail::lexical_cast(given, value) && value >= 0 && value <= 1
-                       ? std::string()
-                       : "expected a recall from 0 to 1, got " + given;
-          });
   app.add_option("--candidates", options.candidates,
                  "Candidate space (YAML; the default is calib_data/candidates.yaml)");
   app.add_option("--seed", options.seed, "Seed of the generated samples")
@@ -60,22 +42,22 @@ int main(int argc, char** argv) try {
   app.add_option("--threads", options.threads, "Threads (default: all)")
       ->check(CLI::Range(1, 1024));
   app.add_option("--backend", options.backend,
-                 "cpu_amx, cpu_avx512, cpu_avx2, cpu_generic or reference (default: the fastest "
+                 "cpu_amx, cpu_avx512_bf16, cpu_avx512, cpu_avx2, cpu_generic or reference "
+                 "(default: the fastest "
                  "here)");
   app.add_option("--precision", options.precision,
                  "Of the dense pass whose attention is scored; auto is bf16 where the backend has "
                  "bf16 instructions. Scores and the certificate are f32")
       ->check(CLI::IsMember({"auto", "bf16", "f32"}))
       ->capture_default_str();
-  app.add_flag("--strict", options.strict,
-               "Warnings (of samples that are short or repeat, of heads that lose too much) are "
-               "errors: nothing is written");
+  app.add_option("--chunk", options.chunk,
+                 "Certify prefills of so many tokens at a time (default: prompts as a whole)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
   auto* dry_run = app.add_flag("--dry-run", options.dry_run,
                                "Check everything, predict time and memory, and stop");
   app.add_flag("--json", options.json, "Print the result as JSON")->excludes(dry_run);
-  min_recall->excludes(allocate);
   app.callback([&] {
-    if (options.budget.empty() && !options.min_recall)
+    if (options.limit.budget.empty() && !options.limit.min_recall)
       throw CLI::RequiredError("--budget (or --min-recall)");
   });
   return mi::tools::run_tool(app, mi::tools::kSearch, argc, argv,

@@ -13,12 +13,14 @@
 #include <omp.h>
 
 #include "libruntime/atomic_file.h"
+#include "libsearch/report/report_file.h"
 #include "libsearch/report/text.h"
 #include "libsearch/search/gates.h"
 #include "libsearch/search/predict.h"
 #include "libsearch/search/search.h"
 #include "tools/mi-search/progress.h"
 #include "tools/precision.h"
+#include "tools/words.h"
 #include "tools/terminal.h"
 
 namespace mi::tools {
@@ -88,58 +90,34 @@ Result<Samples> make_samples(const SearchToolOptions& options, const search::Mod
   return samples;
 }
 
-// The options that decide the result, in one order and without paths: part of the file's bytes.
-std::string describe(const SearchToolOptions& options, runtime::Element element) {
-  std::vector<std::string> words;
-  const auto add = [&](std::string_view name, const std::string& value, std::string_view standard) {
-    if (!value.empty() && value != standard) words.push_back(fmt::format("{} {}", name, value));
-  };
-  const auto file = [](const std::string& path) { return fs::path(path).filename().string(); };
-  add("--budget", options.budget, "");
-  add("--device", file(options.device), "");
-  add("--recipe", file(options.recipe), "");
-  for (const auto& text : options.texts) add("--text", file(text), "");
-  add("--tokens", file(options.tokens), "");
-  add("--lengths", fmt::format("{}", fmt::join(options.lengths, ",")), "");
-  add("--allocate", options.allocate, "global");
-  add("--objective", options.objective, "error");
-  if (options.min_recall) add("--min-recall", fmt::format("{}", *options.min_recall), "");
-  add("--candidates", file(options.candidates), "");
-  add("--precision", element == runtime::Element::bf16 ? "bf16" : "f32", "f32");
-  return fmt::format("{}", fmt::join(words, " "));
+// The options that decide what is scored.
+std::string describe_scoring(const SearchToolOptions& options, runtime::Element element) {
+  Words words;
+  words.add_file("--recipe", options.recipe);
+  for (const auto& text : options.texts) words.add_file("--text", text);
+  words.add_file("--tokens", options.tokens);
+  words.add("--lengths", fmt::format("{}", fmt::join(options.lengths, ",")));
+  words.add_file("--candidates", options.candidates);
+  words.add("--precision", element == runtime::Element::bf16 ? "bf16" : "f32", "f32");
+  return words.text();
 }
 
 Result<search::SearchOptions> search_options(const SearchToolOptions& options) {
   search::SearchOptions result;
-  if (!options.budget.empty()) {
-    MI_TRY(result.limit_ms, search::parse_time(options.budget));
-    if (!result.limit_ms) {
-      MI_TRY(result.limit, search::parse_budget(options.budget));
-    } else if (options.device.empty()) {
-      return fail(Code::invalid_argument,
-                  fmt::format("budget: \"{}\" needs a device profile: --device FILE, made by "
-                              "mi-bench fit",
-                              options.budget));
-    }
-  }
+  MI_CHECK(read_limit_options(options.limit, result));
   MI_TRY(const kernels::Backend* backend, kernels::choose_backend(options.backend));
   MI_TRY(result.compute.element, choose_element(options.precision, *backend));
   result.compute.backend =
       result.compute.element == runtime::Element::bf16 ? backend : &backend->f32();
-  if (!options.device.empty()) {
-    MI_TRY(result.device, search::load_profile(options.device));
-    if (result.device->backend != backend->name())
-      return fail(Code::invalid_argument,
-                  fmt::format("{}: measured on backend {}, this search is for {} (--backend)",
-                              options.device, result.device->backend, backend->name()));
-  }
+  if (result.device && result.device->backend != backend->name())
+    return fail(Code::invalid_argument,
+                fmt::format("{}: measured on backend {}, this search is for {} (--backend)",
+                            options.limit.device, result.device->backend, backend->name()));
   result.compute.threads = options.threads > 0 ? options.threads : omp_get_max_threads();
-  result.objective = *search::objective_from_string(options.objective);
-  if (options.allocate == "per-head") result.allocation = search::AllocationMode::per_head;
-  result.min_recall = options.min_recall;
   result.seed = options.seed;
-  result.strict = options.strict;
-  result.description = describe(options, result.compute.element);
+  result.compute.chunk = options.chunk;
+  if (options.chunk > 0) result.description += fmt::format(" --chunk {}", options.chunk);
+  result.scoring = describe_scoring(options, result.compute.element);
   if (!options.candidates.empty()) {
     MI_TRY(result.space, search::load_candidates(options.candidates));
   }
@@ -151,9 +129,29 @@ fs::path output_path(const SearchToolOptions& options) {
   fs::path model = fs::path(options.model).lexically_normal();
   if (!model.has_filename()) model = model.parent_path();
   std::string name = fs::is_directory(model) ? model.filename().string() : model.stem().string();
-  std::string budget = options.budget.empty() ? "min-recall" : options.budget;
+  std::string budget = options.limit.budget.empty() ? "min-recall" : options.limit.budget;
   std::replace(budget.begin(), budget.end(), '%', 'p');
   return name + "-" + budget + ".yaml";
+}
+
+fs::path report_path(const SearchToolOptions& options) {
+  if (!options.report.empty()) return options.report;
+  return output_path(options).replace_extension(".report.h5");
+}
+
+// What --resume goes on from: the unfinished report, else the finished one; nothing if there is
+// neither.
+Result<std::optional<search::ScoreReport>> earlier_report(const fs::path& part,
+                                                          const fs::path& whole) {
+  for (const fs::path& path : {part, whole}) {
+    std::error_code error;
+    if (!fs::exists(path, error)) continue;
+    MI_TRY(search::ScoreReport report, search::load_report(path));
+    print_note(fmt::format("{}: {} of {} samples are scored in {}\n", kSearch,
+                           report.table.samples.size(), report.samples.size(), path.string()));
+    return std::optional(std::move(report));
+  }
+  return std::optional<search::ScoreReport>();
 }
 
 int64_t longest_of(const Samples& samples) {
@@ -164,7 +162,8 @@ int64_t longest_of(const Samples& samples) {
 }
 
 Status dry_run(const search::Model& model, const Samples& samples,
-               const search::SearchOptions& options, const fs::path& output) {
+               const search::SearchOptions& options, const fs::path& output,
+               const fs::path& report) {
   const auto warnings = search::sample_warnings(samples.calibration, samples.held_out);
   MI_CHECK(search::check_warnings(warnings, options.strict));
   std::vector<int64_t> lengths[2];
@@ -190,9 +189,9 @@ Status dry_run(const search::Model& model, const Samples& samples,
   text += fmt::format(
       "time        about {} to search, {} to certify (from two short passes)\n"
       "memory      about {:.2f} GB at the longest sample\n"
-      "would write {}\n",
+      "would write {} and {}\n",
       duration_text(prediction.search_seconds), duration_text(prediction.verify_seconds),
-      prediction.peak_bytes / 1e9, output.string());
+      prediction.peak_bytes / 1e9, output.string(), report.string());
   return print_result(text);
 }
 
@@ -221,7 +220,15 @@ Status run(const SearchToolOptions& asked) {
   MI_TRY(search::SearchOptions options, search_options(asked));
   omp_set_num_threads(options.compute.threads);
   const fs::path output = output_path(asked);
+  const fs::path whole = report_path(asked);
+  const fs::path part = whole.string() + ".part";
+  if (whole.lexically_normal() == output.lexically_normal())
+    return fail(Code::invalid_argument,
+                fmt::format("report: got {}, expected another file than the head-config's",
+                            whole.string()));
   MI_CHECK(runtime::check_writable(output));
+  MI_CHECK(runtime::check_writable(whole));
+  MI_CHECK(runtime::check_writable(part));
   MI_TRY(const auto model, search::Model::open(asked.model));
   MI_TRY(const Samples samples, make_samples(asked, *model));
   const int64_t longest = longest_of(samples);
@@ -230,15 +237,28 @@ Status run(const SearchToolOptions& asked) {
         fmt::format("{}: note: samples of {} tokens are past the {} that {} was trained on\n",
                     kSearch, longest, model->spec().context, model->spec().name));
   MI_CHECK(search::check_feasible(model->spec(), options, samples.calibration));
-  if (asked.dry_run) return dry_run(*model, samples, options, output);
+  if (asked.dry_run) return dry_run(*model, samples, options, output, whole);
 
+  std::optional<search::ScoreReport> earlier;
+  if (asked.resume) {
+    MI_TRY(earlier, earlier_report(part, whole));
+  }
   search::SearchResult result;
   {
     Progress progress;
-    MI_TRY(result, search::search(*model, samples.calibration, samples.held_out, options,
-                                  [&](std::string_view stage, double fraction) {
-                                    progress.update(stage, fraction);
-                                  }));
+    const auto show = [&](std::string_view stage, double fraction) {
+      progress.update(stage, fraction);
+    };
+    const search::SearchRecord record{
+        .scored = [&](const search::ScoreReport& report) -> Status {
+          MI_CHECK(search::save_report(report, report.complete() ? whole : part));
+          std::error_code not_there;
+          if (report.complete()) fs::remove(part, not_there);
+          return {};
+        },
+        .earlier = earlier ? &*earlier : nullptr};
+    MI_TRY(result,
+           search::search(*model, samples.calibration, samples.held_out, options, show, record));
   }
   MI_CHECK(runtime::save_config(result.config, output));
   if (options.device) {
@@ -247,7 +267,7 @@ Status run(const SearchToolOptions& asked) {
       print_note(fmt::format(
           "{}: note: on {} dense attention is as fast below {} tokens, but prompts from {}, the "
           "shortest calibrated length, run sparse\n",
-          kSearch, asked.device, times->dense_below, result.config.kernel.dense_below));
+          kSearch, asked.limit.device, times->dense_below, result.config.kernel.dense_below));
   }
   const Terminal out = terminal(STDOUT_FILENO);
   std::string text;
@@ -260,11 +280,12 @@ Status run(const SearchToolOptions& asked) {
     for (const search::PredictedTime& at : result.predicted)
       json["predicted_ms"][std::to_string(at.length)] = {{"sparse", at.ms}, {"dense", at.dense_ms}};
     json["output"] = output.string();
+    json["report"] = whole.string();
     text = json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   } else {
     text = search::show_table(result.config, {out.width, out.colour}) + "\n";
     if (options.device) text += predicted_text(result, *options.device);
-    text += timing_text(result) + fmt::format("wrote {}\n", output.string());
+    text += timing_text(result) + fmt::format("wrote {} and {}\n", output.string(), whole.string());
   }
   return print_result(text);
 }

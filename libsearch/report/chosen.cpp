@@ -1,0 +1,107 @@
+#include "libsearch/report/chosen.h"
+
+#include <array>
+#include <optional>
+
+#include <fmt/format.h>
+
+namespace mi::search {
+namespace {
+
+using runtime::HeadEntry;
+using runtime::PerLength;
+
+std::optional<double> value_at(const PerLength& values, int64_t length) {
+  auto at = values.find(length);
+  if (at == values.end()) at = values.find(0);
+  if (at == values.end()) return std::nullopt;
+  return at->second;
+}
+
+// Shares are left out: as caps they are the whole layer's, not the candidate's.
+bool same_values(const HeadEntry& a, const HeadEntry& b, int64_t length) {
+  constexpr std::array kValues = {&HeadEntry::local, &HeadEntry::density, &HeadEntry::vertical,
+                                  &HeadEntry::slash, &HeadEntry::blocks};
+  for (const auto values : kValues)
+    if (value_at(a.*values, length) != value_at(b.*values, length)) return false;
+  return true;
+}
+
+bool same_estimate(const HeadEntry& a, const HeadEntry& b) {
+  return a.pattern == b.pattern && a.estimate == b.estimate && a.sink == b.sink &&
+         (a.estimate == runtime::BlockEstimate::pooled || a.stride == b.stride);
+}
+
+// The family's candidates that the entry names; empty unless it names one at every length.
+ChosenCandidates within_family(const Family& family, size_t first, const HeadEntry& entry,
+                               const std::vector<int64_t>& lengths) {
+  if (!same_estimate(family.entry(), entry)) return {};
+  ChosenCandidates chosen;
+  for (const int64_t length : lengths) {
+    for (size_t c = 0; c < family.values.size(); ++c) {
+      HeadEntry made = family.entry();
+      family.set_values(made, c, length);
+      if (!same_values(made, entry, length)) continue;
+      chosen.push_back(first + c);
+      break;
+    }
+  }
+  return chosen.size() == lengths.size() ? chosen : ChosenCandidates();
+}
+
+ChosenCandidates chosen_of(const CandidateSpace& space, const HeadEntry& entry,
+                           const std::vector<int64_t>& lengths) {
+  if (entry.pattern == runtime::Pattern::dense)
+    return ChosenCandidates(lengths.size(), space.candidates() - 1);
+  size_t first = 0;
+  for (const Family& family : space.families) {
+    auto chosen = within_family(family, first, entry, lengths);
+    if (!chosen.empty()) return chosen;
+    first += family.values.size();
+  }
+  return {};
+}
+
+std::string text_of(const runtime::SampleNote& note) {
+  return fmt::format("{} of {} tokens ({:.8})", note.source, note.tokens, note.sha256);
+}
+
+}  // namespace
+
+std::vector<std::vector<ChosenCandidates>> chosen_candidates(const ScoreReport& report,
+                                                             const runtime::HeadConfig& config) {
+  const auto lengths = lengths_of(report.table);
+  std::vector<std::vector<ChosenCandidates>> chosen;
+  for (const auto& heads : config.layers) {
+    auto& layer = chosen.emplace_back();
+    for (const HeadEntry& entry : heads) layer.push_back(chosen_of(report.space, entry, lengths));
+  }
+  return chosen;
+}
+
+Status check_same_scores(const ScoreReport& report, std::string_view report_file,
+                         const runtime::HeadConfig& config, std::string_view config_file) {
+  const auto refuse = [&](std::string_view what, const std::string& found,
+                          const std::string& expected) {
+    return fail(Code::schema, fmt::format("{}: {}: found {}, expected {} as in {}", config_file,
+                                          what, found, expected, report_file));
+  };
+  const auto model = [](const runtime::HeadConfig::Model& m) {
+    return fmt::format("{} ({:.15}), {} layers x {} heads", m.name, m.fingerprint, m.layers,
+                       m.heads);
+  };
+  if (config.model.fingerprint != report.model.fingerprint ||
+      config.model.layers != report.model.layers || config.model.heads != report.model.heads)
+    return refuse("model", model(config.model), model(report.model));
+  const auto& found = config.calibration.samples;
+  if (found.size() != report.samples.size())
+    return refuse("calibration", fmt::format("{} samples", found.size()),
+                  fmt::format("{}", report.samples.size()));
+  for (size_t s = 0; s < found.size(); ++s)
+    if (!(found[s] == report.samples[s]))
+      return refuse(fmt::format("calibration sample {}", s), text_of(found[s]),
+                    text_of(report.samples[s]));
+  return {};
+}
+
+}  // namespace mi::search

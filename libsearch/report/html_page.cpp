@@ -1,0 +1,134 @@
+#include "libsearch/report/html_page.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "libsearch/report/paint.h"
+
+namespace mi::search {
+namespace {
+
+// 216 candidates of a head are 5 kB at two lengths.
+constexpr size_t kAllClouds = 400;
+constexpr size_t kWorstClouds = 64;
+
+HeadFigures figures_of(const ScoreTable& table, int64_t length, const HeadView& view,
+                       size_t candidate) {
+  HeadFigures mean;
+  double samples = 0;
+  for (const SampleScores& sample : table.samples) {
+    if (sample.length != length) continue;
+    const CandidateScore& score =
+        sample.layers[static_cast<size_t>(view.layer)][static_cast<size_t>(view.head)][candidate];
+    ++samples;
+    mean.recall += score.recall;
+    mean.recall_p05 = std::min(mean.recall_p05, score.recall_p05);
+    mean.recall_min = std::min(mean.recall_min, score.recall_min);
+    mean.recall_last += score.recall_last;
+    mean.share += score.share;
+    mean.regret += 1 - score.recall - score.oracle_lost;
+    mean.error += score.error;
+  }
+  for (double* sum : {&mean.recall, &mean.recall_last, &mean.share, &mean.regret, &mean.error})
+    *sum /= samples;
+  return mean;
+}
+
+double mean_share(const HtmlPage& page, const HeadView& view) {
+  double sum = 0;
+  if (view.chosen.empty()) {
+    for (const auto& [length, share] : view.entry->share) sum += share;
+    return view.entry->share.empty() ? 0 : sum / static_cast<double>(view.entry->share.size());
+  }
+  for (const SampleScores& sample : page.report.table.samples)
+    for (size_t t = 0; t < page.lengths.size(); ++t)
+      if (page.lengths[t] == sample.length) sum += view.figures[t].share;
+  return sum / static_cast<double>(page.report.table.samples.size());
+}
+
+std::vector<size_t> clouds_of(const HtmlPage& page) {
+  std::vector<size_t> clouds;
+  const auto add = [&](HeadPlace place) { clouds.push_back(page.index(place.layer, place.head)); };
+  const size_t count = page.heads.size() <= kAllClouds ? page.heads.size() : kWorstClouds;
+  for (const HeadPlace place : worst_heads(page.config, count)) add(place);
+  for (const HeadPlace place : page.options.heads) add(place);
+  std::sort(clouds.begin(), clouds.end());
+  clouds.erase(std::unique(clouds.begin(), clouds.end()), clouds.end());
+  return clouds;
+}
+
+}  // namespace
+
+HtmlPage make_page(const ScoreReport& report, const runtime::HeadConfig& config,
+                   const HtmlOptions& options) {
+  HtmlPage page{report, config, options, lengths_of(report.table), {}, {}};
+  const auto chosen = chosen_candidates(report, config);
+  for (size_t layer = 0; layer < chosen.size(); ++layer) {
+    for (size_t head = 0; head < chosen[layer].size(); ++head) {
+      HeadView view{.layer = static_cast<int>(layer),
+                    .head = static_cast<int>(head),
+                    .entry = &config.layers[layer][head],
+                    .chosen = chosen[layer][head],
+                    .figures = {}};
+      for (size_t t = 0; t < view.chosen.size(); ++t)
+        view.figures.push_back(figures_of(report.table, page.lengths[t], view, view.chosen[t]));
+      view.share = mean_share(page, view);
+      page.heads.push_back(std::move(view));
+    }
+  }
+  page.clouds = clouds_of(page);
+  return page;
+}
+
+size_t pattern_index(runtime::Pattern pattern) {
+  return static_cast<size_t>(pattern);
+}
+
+std::string html_text(std::string_view text) {
+  std::string out;
+  for (const char c : printable(text)) {
+    switch (c) {
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
+    }
+  }
+  return out;
+}
+
+std::string html_percent(double share) {
+  return fmt::format("{:.2f} %", 100 * share);
+}
+
+std::string html_number(double value, int digits) {
+  std::string text = fmt::format("{:.{}f}", value, digits);
+  if (text.find('.') == std::string::npos) return text;
+  text.erase(text.find_last_not_of('0') + 1);
+  if (text.back() == '.') text.pop_back();
+  return text == "-0" ? "0" : text;
+}
+
+std::string html_header(std::string_view content, std::string_view scope) {
+  return fmt::format("<th scope=\"{}\">{}</th>", scope, content);
+}
+
+std::string html_cell(std::string_view content) {
+  return fmt::format("<td>{}</td>", content);
+}
+
+}  // namespace mi::search

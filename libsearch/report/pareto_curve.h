@@ -1,0 +1,25 @@
+// What every budget gives: the best head-config of each from the same scores.
+#pragma once
+
+#include <vector>
+
+#include "libsearch/search/search.h"
+
+namespace mi::search {
+
+struct ParetoPoint {
+  double limit = 0;
+  double executed = 0;  // of the length that comes closest to the limit
+  double loss = 0;
+  double recall_mean = 0, recall_p05 = 0, recall_min = 0;
+};
+
+// One limit after the other, from 5 % to 50 %; those that no allocation keeps are left out. An
+// error where none is kept. The report must be complete.
+[[nodiscard]] Result<std::vector<ParetoPoint>> pareto_curve(const ScoreReport& report,
+                                                            SearchOptions options);
+
+// What the config's making minimised; one of the least cost for a recall stands beside the default.
+[[nodiscard]] Objective objective_of(const runtime::HeadConfig& config);
+
+}  // namespace mi::search

@@ -1,0 +1,61 @@
+#!/bin/bash
+# The page in a browser: its script runs without a complaint and shows the config's heads.
+# usage: html-browser.sh MI-INSPECT DATA_FOLDER MI-SEARCH
+set -euo pipefail
+inspect=$1
+data=$(cd "$2" && pwd)
+search=$3
+browser=$(command -v chromium || command -v chromium-browser || true)
+if [[ -z $browser ]]; then
+  echo 'skipped: no chromium (Debian package chromium)'
+  exit 77
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+for ((i = 0; i < 2048; ++i)); do echo $(((i * i + 7 * i) % 200)); done >ids.txt
+"$search" --model "$data/tiny-llama.gguf" --tokens ids.txt --lengths 512,1024 --budget 60% \
+  -o one.yaml >out 2>err
+"$inspect" html one.report.h5 one.yaml -o page.html
+
+# page HASH OUT: the document after its script ran.
+page() {
+  HOME=$work timeout 120 "$browser" --headless --no-sandbox --disable-gpu \
+    --user-data-dir="$work/profile" --enable-logging=stderr --dump-dom "file://$work/page.html$1" \
+    >"$2" 2>browser.err || {
+    echo "$browser failed:"
+    cat browser.err
+    exit 1
+  }
+  if grep 'CONSOLE' browser.err; then
+    echo 'the page complained'
+    exit 1
+  fi
+}
+has() {
+  if ! grep -qF -- "$2" "$1"; then
+    echo "$1 lacks: $2"
+    exit 1
+  fi
+}
+
+page '' dom.html
+has dom.html 'No budget up to 50 % can be kept'
+[[ $(grep -o 'role="gridcell"' dom.html | wc -l) == 24 ]]
+[[ $(grep -o 'role="row"' dom.html | wc -l) == 6 ]]
+[[ $(grep -o 'role="gridcell" aria-label="L0 H0 [^"]*" tabindex="0"' dom.html | wc -l) == 3 ]]
+
+# The details of single heads, by their links.
+heads=0
+while read -r layer head recall pattern _; do
+  [[ $layer =~ ^[0-9]+$ && $((layer + head)) -lt 3 ]] || continue
+  page "#L$layer.H$head" head.html
+  has head.html "Layer $layer, head $head</h2>"
+  has head.html "aria-label=\"L$layer H$head $pattern, recall $recall,"
+  grep -o 'id="detail-pattern">[^<]*' head.html >pattern.txt
+  has pattern.txt "id=\"detail-pattern\">$pattern"
+  has pattern.txt "Recall $recall"
+  [[ $(grep -o '<svg class="chart cloud"' head.html | wc -l) == 2 ]]
+  heads=$((heads + 1))
+done < <("$inspect" heads one.yaml)
+[[ $heads == 5 ]]

@@ -1,0 +1,28 @@
+// The options that say what to make of scores: of mi-search, and of mi-inspect pareto.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "libsearch/search/search.h"
+
+namespace CLI {
+class App;
+}
+
+namespace mi::tools {
+
+struct LimitOptions {
+  std::string budget;
+  std::string device;  // empty: no profile, no times
+  std::string allocate = "global";
+  std::string objective = "error";
+  std::optional<double> min_recall;
+  bool strict = false;
+};
+
+void add_limit_options(CLI::App& app, LimitOptions& options);
+// Sets limit, objective, allocation, device and description.
+[[nodiscard]] Status read_limit_options(const LimitOptions& options, search::SearchOptions& result);
+
+}  // namespace mi::tools

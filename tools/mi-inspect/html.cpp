@@ -1,0 +1,94 @@
+// A score report and a head-config as one HTML file.
+#include <charconv>
+#include <optional>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "libruntime/atomic_file.h"
+#include "libsearch/report/chosen.h"
+#include "libsearch/report/html.h"
+#include "tools/mi-inspect/commands.h"
+#include "tools/terminal.h"
+
+namespace mi::tools {
+namespace {
+
+// "3.7": layer 3, head 7.
+Result<search::HeadPlace> parse_place(const std::string& text,
+                                      const runtime::HeadConfig::Model& model) {
+  search::HeadPlace place;
+  const char* const end = text.data() + text.size();
+  const auto layer = std::from_chars(text.data(), end, place.layer);
+  if (layer.ec == std::errc() && layer.ptr != end && *layer.ptr == '.') {
+    const auto head = std::from_chars(layer.ptr + 1, end, place.head);
+    if (head.ec == std::errc() && head.ptr == end && place.layer >= 0 &&
+        place.layer < model.layers && place.head >= 0 && place.head < model.heads)
+      return place;
+  }
+  return fail(Code::invalid_argument,
+              fmt::format("heads: found {}, expected LAYER.HEAD from 0.0 to {}.{}", text,
+                          model.layers - 1, model.heads - 1));
+}
+
+// The file's config, or the one that the options ask for.
+Result<runtime::HeadConfig> config_of(const InspectOptions& options,
+                                      const search::ScoreReport& report,
+                                      const search::SearchOptions& asked) {
+  if (!options.config.empty()) {
+    MI_TRY(runtime::HeadConfig config, runtime::load_config(options.config));
+    MI_CHECK(search::check_same_scores(report, options.report, config, options.config));
+    return config;
+  }
+  MI_TRY(search::Configured made, search::configure(report, asked));
+  return std::move(made.config);
+}
+
+Status run(const InspectOptions& options) {
+  search::SearchOptions asked;
+  MI_CHECK(read_limit_options(options.limit, asked));
+  const std::string& given = asked.description;
+  if (options.config.empty() == given.empty())
+    return fail(Code::invalid_argument,
+                fmt::format("config: found {}, expected one of a head-config and options to "
+                            "allocate one (--budget 15%)",
+                            given.empty() ? "none" : options.config + " and " + given));
+  MI_CHECK(runtime::check_writable(options.output));
+  MI_TRY(const search::ScoreReport report, load_complete_report(options.report));
+  MI_CHECK(check_objective(options.report, report, asked.objective));
+  MI_TRY(const runtime::HeadConfig config, config_of(options, report, asked));
+  std::vector<search::HeadPlace> heads;
+  for (const std::string& text : options.heads) {
+    MI_TRY(const search::HeadPlace place, parse_place(text, config.model));
+    heads.push_back(place);
+  }
+  search::SearchOptions every;
+  every.objective = search::objective_of(config);
+  MI_CHECK(check_objective(options.report, report, every.objective));
+  // Of short prompts none of the curve's limits can be kept; their page says so.
+  const auto curve =
+      search::pareto_curve(report, every).value_or(std::vector<search::ParetoPoint>());
+  return runtime::write_file_atomically(options.output,
+                                        search::html_page(report, config, {curve, heads}));
+}
+
+}  // namespace
+
+void add_html(CLI::App& app, InspectOptions& options, std::function<int()>& run_it) {
+  CLI::App* command = app.add_subcommand(
+      "html",
+      "A score report and a head-config as one HTML file: heatmaps, every head's candidates");
+  command->add_option("report", options.report, "Score report (written by mi-search)")->required();
+  command->add_option("config", options.config,
+                      "Head-config made from it; else one is allocated by --budget");
+  add_limit_options(*command, options.limit);
+  command
+      ->add_option("--heads", options.heads,
+                   "LAYER.HEAD,...: of models with more than 400 heads, whose candidates to draw "
+                   "besides those of the worst 64")
+      ->delimiter(',');
+  command->add_option("-o,--output", options.output, "HTML file to write")->required();
+  command->callback([&] { run_it = [&] { return report(kInspect, run(options)); }; });
+}
+
+}  // namespace mi::tools

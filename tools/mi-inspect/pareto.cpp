@@ -1,0 +1,77 @@
+// Head-configs of any limit from the scores that a search left behind.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "libruntime/atomic_file.h"
+#include "libsearch/report/pareto_curve.h"
+#include "libsearch/report/text.h"
+#include "tools/mi-inspect/commands.h"
+#include "tools/terminal.h"
+
+namespace mi::tools {
+namespace {
+
+Result<std::string> curve(const InspectOptions& options, const search::ScoreReport& report,
+                          const search::SearchOptions& asked) {
+  MI_TRY(const std::vector<search::ParetoPoint> points, search::pareto_curve(report, asked));
+  auto json = nlohmann::ordered_json::array();
+  std::string text = fmt::format("{:>7}{:>11}{:>12}{:>9}{:>9}{:>9}\n", "budget", "executed", "loss",
+                                 "recall", "p05", "min");
+  for (const search::ParetoPoint& point : points) {
+    json.push_back({{"limit", point.limit},
+                    {"executed", point.executed},
+                    {"loss", point.loss},
+                    {"recall_mean", point.recall_mean},
+                    {"recall_p05", point.recall_p05},
+                    {"recall_min", point.recall_min}});
+    text += fmt::format("{:>5.4g} %{:>9.2f} %{:>12.5g}{:>9.4f}{:>9.4f}{:>9.4f}\n",
+                        100 * point.limit, 100 * point.executed, point.loss, point.recall_mean,
+                        point.recall_p05, point.recall_min);
+  }
+  return options.json ? json.dump(2) + "\n" : text;
+}
+
+Status run(const InspectOptions& options) {
+  MI_TRY(search::ScoreReport report, load_complete_report(options.report));
+  search::SearchOptions asked;
+  MI_CHECK(read_limit_options(options.limit, asked));
+  if (!options.lengths.empty()) {
+    MI_CHECK(report.keep_lengths(options.lengths));
+    asked.description += fmt::format(" --lengths {}", fmt::join(options.lengths, ","));
+  }
+  MI_CHECK(check_objective(options.report, report, asked.objective));
+  const Terminal out = terminal(STDOUT_FILENO);
+  if (!asked.limit && !asked.limit_ms && !asked.min_recall) {
+    if (!options.output.empty())
+      return fail(Code::invalid_argument, "output: a head-config needs --budget (or --min-recall)");
+    MI_TRY(const std::string text, curve(options, report, asked));
+    return print_result(text);
+  }
+  if (!options.output.empty()) MI_CHECK(runtime::check_writable(options.output));
+  MI_TRY(const search::Configured made, search::configure(report, asked));
+  if (!options.output.empty()) MI_CHECK(runtime::save_config(made.config, options.output));
+  return print_result(options.json ? search::show_json(made.config)
+                                   : search::show_table(made.config, {out.width, out.colour}));
+}
+
+}  // namespace
+
+void add_pareto(CLI::App& app, InspectOptions& options, std::function<int()>& run_it) {
+  CLI::App* command = app.add_subcommand(
+      "pareto", "From a score report: what every budget gives, or the head-config of one");
+  command->add_option("report", options.report, "Score report (written by mi-search)")->required();
+  add_limit_options(*command, options.limit);
+  command
+      ->add_option("--lengths", options.lengths,
+                   "Prompt lengths to allocate for (default: all of the report)")
+      ->delimiter(',');
+  command->add_option("-o,--output", options.output, "Head-config to write");
+  command->add_flag("--json", options.json, "Print JSON");
+  command->callback([&] { run_it = [&] { return report(kInspect, run(options)); }; });
+}
+
+}  // namespace mi::tools

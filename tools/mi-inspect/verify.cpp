@@ -1,0 +1,156 @@
+// The certificate of a head-config on texts of the user's choice, as a gate: exit code 1 where it
+// misses a bound.
+#include <algorithm>
+#include <filesystem>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <omp.h>
+
+#include "libsearch/eval/tasks.h"
+#include "libsearch/search/planned_attention.h"
+#include "libsearch/search/verify.h"
+#include "tools/mi-inspect/commands.h"
+#include "tools/mi-search/progress.h"
+#include "tools/terminal.h"
+
+namespace mi::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Of each text one window of every length: from its begin.
+Result<std::vector<search::Sample>> windows_of(const InspectOptions& options,
+                                               const std::vector<int64_t>& lengths,
+                                               const search::Tokenizer& tokenizer) {
+  std::vector<search::Sample> samples;
+  for (const std::string& path : options.texts) {
+    search::SampleSpec text;
+    text.kind = "text";
+    text.texts = {path};
+    for (const int64_t length : lengths) {
+      MI_TRY(auto windows, search::text_windows(text, length, 1, tokenizer));
+      windows.front().source = fs::path(path).filename().string();
+      samples.push_back(std::move(windows.front()));
+    }
+  }
+  return samples;
+}
+
+std::string table(const std::vector<search::Sample>& samples,
+                  const std::vector<search::SampleVerdict>& verdicts, const runtime::HeldOut& found,
+                  const std::optional<runtime::HeldOut>& said) {
+  size_t widest = 12;
+  for (const search::Sample& sample : samples) widest = std::max(widest, sample.source.size());
+  const auto line = [&](std::string_view name, std::string_view tokens, double recall, double kl,
+                        double top, std::string_view executed) {
+    return fmt::format("{:<{}}{:>8}{:>9.4f}{:>11.4g}{:>9.2f} %{:>11}\n", name, widest + 1, tokens,
+                       recall, kl, 100 * top, executed);
+  };
+  std::string text = fmt::format("{:<{}}{:>8}{:>9}{:>11}{:>11}{:>11}\n", "", widest + 1, "tokens",
+                                 "recall", "KL", "same top", "executed");
+  for (size_t s = 0; s < samples.size(); ++s)
+    text +=
+        line(samples[s].source, std::to_string(samples[s].length()), verdicts[s].recall,
+             verdicts[s].kl, verdicts[s].top1, fmt::format("{:.2f} %", 100 * verdicts[s].share));
+  text += line("all", "", found.recall_mean, found.logit_kl, found.top1_agreement, "");
+  if (said)
+    text += line("certificate", "", said->recall_mean, said->logit_kl, said->top1_agreement, "");
+  return text;
+}
+
+Status check_bounds(const InspectOptions& options, const runtime::HeldOut& found) {
+  if (options.least_recall && !(found.recall_mean >= *options.least_recall))
+    return fail(Code::unsupported, fmt::format("recall: found {:.4f}, expected at least {}",
+                                               found.recall_mean, *options.least_recall));
+  if (options.most_kl && !(found.logit_kl <= *options.most_kl))
+    return fail(Code::unsupported,
+                fmt::format("KL: found {:.4g} nats per token, expected at most {}", found.logit_kl,
+                            *options.most_kl));
+  return {};
+}
+
+Status run(const InspectOptions& options) {
+  MI_TRY(const auto config, runtime::load_config(options.config));
+  search::ComputeOptions compute;
+  MI_TRY(const kernels::Backend* backend, kernels::choose_backend(options.backend));
+  compute.backend = &backend->f32();
+  compute.threads = options.threads > 0 ? options.threads : omp_get_max_threads();
+  compute.chunk = options.chunk;
+  omp_set_num_threads(compute.threads);
+  MI_TRY(const auto model, search::Model::open(options.model));
+  MI_CHECK(search::check_config_model(config, model->spec(), options.config));
+  if (model->tokenizer() == nullptr) return fail(Code::unsupported, model->tokenizer_status().what);
+  const auto& lengths = options.lengths.empty() ? config.calibration.lengths : options.lengths;
+  if (lengths.empty())
+    return fail(Code::invalid_argument,
+                options.config + ": names no calibrated lengths; --lengths gives some");
+  MI_TRY(const auto samples, windows_of(options, lengths, *model->tokenizer()));
+  std::vector<search::SampleVerdict> verdicts;
+  {
+    Progress progress;
+    MI_TRY(verdicts, search::verify(*model, config, samples, compute,
+                                    [&](std::string_view stage, double fraction) {
+                                      progress.update(stage, fraction);
+                                    }));
+  }
+  const runtime::HeldOut found = search::summarize(verdicts);
+  std::string text;
+  if (options.json) {
+    nlohmann::ordered_json json = {{"recall", found.recall_mean},
+                                   {"logit_kl", found.logit_kl},
+                                   {"top1_agreement", found.top1_agreement},
+                                   {"samples", nlohmann::ordered_json::array()}};
+    for (size_t s = 0; s < samples.size(); ++s)
+      json["samples"].push_back({{"source", samples[s].source},
+                                 {"tokens", samples[s].length()},
+                                 {"recall", verdicts[s].recall},
+                                 {"logit_kl", verdicts[s].kl},
+                                 {"top1_agreement", verdicts[s].top1},
+                                 {"executed", verdicts[s].share}});
+    text = json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  } else {
+    text = table(samples, verdicts, found, config.quality.held_out);
+  }
+  MI_CHECK(print_result(text));
+  return check_bounds(options, found);
+}
+
+}  // namespace
+
+void add_verify(CLI::App& app, InspectOptions& options, std::function<int()>& run_it) {
+  CLI::App* command = app.add_subcommand(
+      "verify",
+      "A head-config on your texts, beside dense attention: exit code 1 where it misses "
+      "a bound");
+  command->add_option("config", options.config, "Head-config (YAML)")->required();
+  command->add_option("--model", options.model, "Hugging Face directory or GGUF file")->required();
+  command->add_option("--text", options.texts, "Text files; of each its first tokens are read")
+      ->required();
+  command
+      ->add_option("--lengths", options.lengths,
+                   "Prompt lengths in tokens (default: the config's calibrated ones)")
+      ->delimiter(',')
+      ->check(CLI::Range(int64_t{128}, int64_t{1} << 24));
+  command
+      ->add_option("--min-recall", options.least_recall,
+                   "Least mean recall of attention mass, such as 0.9")
+      ->check(CLI::Range(0.0, 1.0));
+  command
+      ->add_option("--max-kl", options.most_kl,
+                   "Most KL(dense, sparse) of the next token in nats, such as 0.05")
+      ->check(CLI::Range(0.0, 1e6));
+  command
+      ->add_option("--chunk", options.chunk,
+                   "Prefill so many tokens at a time (default: prompts as a whole)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  command->add_option("--threads", options.threads, "Threads (default: all)")
+      ->check(CLI::Range(1, 1024));
+  command->add_option("--backend", options.backend,
+                      "cpu_avx512, cpu_avx2, cpu_generic or reference (default: the fastest here)");
+  command->add_flag("--json", options.json, "Print JSON");
+  command->callback([&] { run_it = [&] { return report(kInspect, run(options)); }; });
+}
+
+}  // namespace mi::tools
