@@ -6,7 +6,7 @@
 
 #include "libsearch/search/frontier.h"
 #include "tools/mi-bench/commands.h"
-#include "tools/mi-search/progress.h"
+#include "tools/progress.h"
 #include "tools/terminal.h"
 
 namespace mi::tools {

@@ -12,7 +12,7 @@
 #include "libsearch/eval/evaluate.h"
 #include "libsearch/eval/report.h"
 #include "libsearch/search/planned_attention.h"
-#include "tools/mi-search/progress.h"
+#include "tools/progress.h"
 #include "tools/precision.h"
 #include "tools/terminal.h"
 

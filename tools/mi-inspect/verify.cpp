@@ -12,7 +12,7 @@
 #include "libsearch/search/planned_attention.h"
 #include "libsearch/search/verify.h"
 #include "tools/mi-inspect/commands.h"
-#include "tools/mi-search/progress.h"
+#include "tools/progress.h"
 #include "tools/terminal.h"
 
 namespace mi::tools {

@@ -18,7 +18,7 @@
 #include "libsearch/search/gates.h"
 #include "libsearch/search/predict.h"
 #include "libsearch/search/search.h"
-#include "tools/mi-search/progress.h"
+#include "tools/progress.h"
 #include "tools/precision.h"
 #include "tools/words.h"
 #include "tools/terminal.h"

@@ -1,4 +1,4 @@
-#include "tools/mi-search/progress.h"
+#include "tools/progress.h"
 
 #include <unistd.h>
 
