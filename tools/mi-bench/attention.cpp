@@ -2,7 +2,6 @@
 // the peak of the unit that it runs on, and its scaling beside that of the peak.
 #include <memory>
 
-#include <CLI/CLI.hpp>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
@@ -168,6 +167,8 @@ std::string line_of(const Run& r) {
   return line + "\n";
 }
 
+}  // namespace
+
 int run_attention(const BenchOptions& options) {
   const auto runs = measure(options);
   if (!runs) return report(kBench, runs.error());
@@ -182,24 +183,6 @@ int run_attention(const BenchOptions& options) {
     text += line_of(r);
   }
   return report(kBench, print_result(options.json ? json.dump(2) + "\n" : text));
-}
-
-}  // namespace
-
-void add_attention(CLI::App& app, BenchOptions& options, std::function<int()>& run) {
-  CLI::App* command = app.add_subcommand(
-      "attention",
-      "Dense causal attention in bf16 and f32 on one and on all threads, beside the machine's "
-      "peak");
-  add_timing(*command, options);
-  add_lengths(*command, options, {8192});
-  add_head_dims(*command, options);
-  const std::vector<int> standard = {64, 128, 256};
-  command->get_option("--head-dim")->default_str(fmt::format("{}", fmt::join(standard, ",")));
-  command->callback([&, command, standard] {
-    if (command->count("--head-dim") == 0) options.head_dims = standard;
-    run = [&] { return run_attention(options); };
-  });
 }
 
 }  // namespace mi::tools

@@ -1,4 +1,5 @@
-// Subcommands of mi-bench. Each adds itself to the parser; `run` is called when it was chosen.
+// Subcommands of mi-bench. Only options.cpp and main.cpp know the parser: its templates take most
+// of what a file that includes it takes to compile.
 #pragma once
 
 #include <cstddef>
@@ -46,30 +47,23 @@ struct BenchOptions {
   int64_t dense_below = 640;    // what mi-search writes without a profile
   std::optional<double> dense;  // GFLOP/s of a host engine's dense attention
 };
-void add_frontier(CLI::App& app, BenchOptions& options, std::function<int()>& run);
-void add_prefill(CLI::App& app, BenchOptions& options, std::function<int()>& run);
-void add_search(CLI::App& app, BenchOptions& options, std::function<int()>& run);
-// The machine and our kernels on it; no model.
-void add_roof(CLI::App& app, BenchOptions& options, std::function<int()>& run);
-void add_attention(CLI::App& app, BenchOptions& options, std::function<int()>& run);
-void add_sparse(CLI::App& app, BenchOptions& options, std::function<int()>& run);
-void add_estimate(CLI::App& app, BenchOptions& options, std::function<int()>& run);
-void add_sweep(CLI::App& app, BenchOptions& options, std::function<int()>& run);
-void add_score(CLI::App& app, BenchOptions& options, std::function<int()>& run);
-void add_tensors(CLI::App& app, BenchOptions& options, std::function<int()>& run);
-void add_fit(CLI::App& app, BenchOptions& options, std::function<int()>& run);
 
-// --model, --threads, --backend, --seed and --json of every subcommand.
-void add_common(CLI::App& command, BenchOptions& options);
-// The same but --model, and --rounds.
-void add_timing(CLI::App& command, BenchOptions& options);
-// --threads, --json and --rounds.
-void add_machine_timing(CLI::App& command, BenchOptions& options);
-// --lengths of a subcommand with its own default.
-void add_lengths(CLI::App& command, BenchOptions& options, const std::vector<int64_t>& standard,
-                 int64_t least = 128);
-void add_head_dims(CLI::App& command, BenchOptions& options);
-void add_tokens_file(CLI::App& command, BenchOptions& options);
+// Adds every subcommand to the parser; the one chosen sets `run`, which gives the exit code.
+void add_commands(CLI::App& app, BenchOptions& options, std::function<int()>& run);
+
+int run_frontier(const BenchOptions& options);
+int run_prefill(const BenchOptions& options);
+int run_search(const BenchOptions& options);
+// The machine and our kernels on it; no model.
+int run_roof(const BenchOptions& options);
+int run_attention(const BenchOptions& options);
+int run_sparse(const BenchOptions& options);
+int run_estimate(const BenchOptions& options);
+int run_sweep(const BenchOptions& options);
+int run_score(const BenchOptions& options);
+int run_tensors(const BenchOptions& options);
+[[nodiscard]] Status run_fit(const BenchOptions& options);
+
 [[nodiscard]] int threads_of(const BenchOptions& options);
 [[nodiscard]] Result<search::ComputeOptions> compute_options(const BenchOptions& options);
 // A model of one attention layer whose heads all run `entry`.

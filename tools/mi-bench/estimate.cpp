@@ -1,6 +1,5 @@
 // What the patterns' estimates take alone: keys prepared, mass of every key for every row block,
 // keys selected.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -45,6 +44,8 @@ Result<std::vector<Row>> measure(const BenchOptions& options) {
   return rows;
 }
 
+}  // namespace
+
 int run_estimate(const BenchOptions& options) {
   const auto rows = measure(options);
   if (!rows) return report(kBench, rows.error());
@@ -66,17 +67,6 @@ int run_estimate(const BenchOptions& options) {
                     r.head_dim, r.tokens, 100 * r.executed, r.ms, r.gflops, r.gkeys, 100 * r.part);
   }
   return report(kBench, print_result(options.json ? json.dump(2) + "\n" : text));
-}
-
-}  // namespace
-
-void add_estimate(CLI::App& app, BenchOptions& options, std::function<int()>& run) {
-  CLI::App* command =
-      app.add_subcommand("estimate", "Estimate and selection of every pattern alone, at 15 %");
-  add_timing(*command, options);
-  add_lengths(*command, options, {8192, 32768});
-  add_head_dims(*command, options);
-  command->callback([&] { run = [&] { return run_estimate(options); }; });
 }
 
 }  // namespace mi::tools

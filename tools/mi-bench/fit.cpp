@@ -5,7 +5,6 @@
 #include <fstream>
 #include <set>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -241,6 +240,8 @@ std::string json(const Fitted& fitted, bool host) {
   return out.dump(2) + "\n";
 }
 
+}  // namespace
+
 Status run_fit(const BenchOptions& options) {
   MI_CHECK(runtime::check_writable(options.output));
   MI_TRY(const Fitted fitted, fit_device(options));
@@ -249,27 +250,6 @@ Status run_fit(const BenchOptions& options) {
   return print_result(options.json
                           ? json(fitted, host)
                           : table(fitted, host) + fmt::format("wrote {}\n", options.output));
-}
-
-}  // namespace
-
-void add_fit(CLI::App& app, BenchOptions& options, std::function<int()>& run) {
-  CLI::App* command = app.add_subcommand(
-      "fit", "Measures what attention takes here and writes the profile for mi-search --device");
-  add_timing(*command, options);
-  command->add_option("-o,--output", options.output, "Profile to write")->required();
-  add_head_dims(*command, options);
-  command
-      ->add_option("--dense", options.dense,
-                   "GFLOP/s (useful FLOP, 2 N N d per head) of a host engine's dense attention, "
-                   "to compare and count with instead of ours")
-      ->check([](const std::string& given) {
-        double value = 0;  // CLI::PositiveNumber lets nan through
-        return CLI::detail::lexical_cast(given, value) && value > 0 && std::isfinite(value)
-                   ? std::string()
-                   : "expected GFLOP/s above 0, got " + given;
-      });
-  command->callback([&] { run = [&] { return report(kBench, run_fit(options)); }; });
 }
 
 }  // namespace mi::tools

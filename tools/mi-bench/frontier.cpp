@@ -1,6 +1,5 @@
 #include <cmath>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -86,25 +85,12 @@ Result<std::vector<FrontierEntry>> measure(const BenchOptions& options) {
   return all;
 }
 
+}  // namespace
+
 int run_frontier(const BenchOptions& options) {
   const auto entries = measure(options);
   if (!entries) return report(kBench, entries.error());
   return report(kBench, print_result(options.json ? json_of(*entries) : table(*entries)));
-}
-
-}  // namespace
-
-void add_frontier(CLI::App& app, BenchOptions& options, std::function<int()>& run) {
-  CLI::App* command = app.add_subcommand(
-      "frontier",
-      "Ours, the published method and the best single pattern at equal cost, judged on "
-      "held-out samples");
-  add_common(*command, options);
-  options.limits = {"5%", "10%", "15%", "20%", "25%", "40%"};
-  command->add_option("--limits", options.limits, "Budgets")->delimiter(',')->capture_default_str();
-  add_lengths(*command, options, {2048, 8192});
-  command->add_option("--recipe", options.recipe, "Calibration recipe");
-  command->callback([&] { run = [&] { return run_frontier(options); }; });
 }
 
 }  // namespace mi::tools

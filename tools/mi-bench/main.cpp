@@ -12,17 +12,7 @@ int main(int argc, char** argv) try {
   app.require_subcommand(1);
   mi::tools::BenchOptions options;
   std::function<int()> run;
-  mi::tools::add_frontier(app, options, run);
-  mi::tools::add_prefill(app, options, run);
-  mi::tools::add_roof(app, options, run);
-  mi::tools::add_attention(app, options, run);
-  mi::tools::add_sparse(app, options, run);
-  mi::tools::add_estimate(app, options, run);
-  mi::tools::add_sweep(app, options, run);
-  mi::tools::add_search(app, options, run);
-  mi::tools::add_score(app, options, run);
-  mi::tools::add_tensors(app, options, run);
-  mi::tools::add_fit(app, options, run);
+  mi::tools::add_commands(app, options, run);
   return mi::tools::run_tool(app, mi::tools::kBench, argc, argv, [&] { return run(); });
 } catch (const std::exception& error) {  // from the parser's own set-up
   return mi::tools::give_up(mi::tools::kBench, error.what());

@@ -2,7 +2,6 @@
 // bf16, in turns.
 #include <algorithm>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -111,6 +110,8 @@ Result<std::vector<Run>> measure(const BenchOptions& options, search::ComputeOpt
   return runs;
 }
 
+}  // namespace
+
 int run_prefill(const BenchOptions& options) {
   search::ComputeOptions compute;
   const auto runs = measure(options, compute);
@@ -142,24 +143,6 @@ int run_prefill(const BenchOptions& options) {
                         tokens / run.ms.median * 1e3,
                         run.sparse ? fmt::format("{:.2f}%", 100 * run.executed) : "");
   return report(kBench, print_result(text));
-}
-
-}  // namespace
-
-void add_prefill(CLI::App& app, BenchOptions& options, std::function<int()>& run) {
-  CLI::App* command = app.add_subcommand(
-      "prefill",
-      "Whole-model prefill to the last token's logits: dense f32, dense bf16, sparse bf16");
-  command->add_option("--model", options.model, "Hugging Face directory or GGUF file")->required();
-  command->add_option("--config", options.config, "Head-config (YAML) of the sparse run");
-  command->add_option("--tokens", options.tokens, "Prompt length in tokens")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
-      ->capture_default_str();
-  add_tokens_file(*command, options);
-  command->add_option("--logits", options.logits_file,
-                      "Writes the last token's logits there: f32 [runs, vocabulary]");
-  add_timing(*command, options);
-  command->callback([&] { run = [&] { return run_prefill(options); }; });
 }
 
 }  // namespace mi::tools

@@ -6,7 +6,6 @@
 #include <memory>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <omp.h>
@@ -202,21 +201,12 @@ std::string json_of(const Roof& roof, int threads) {
   return json.dump(2) + "\n";
 }
 
+}  // namespace
+
 int run_roof(const BenchOptions& options) {
   const int threads = threads_of(options);
   const Roof roof = measure_roof(threads, options.rounds);
   return report(kBench, print_result(options.json ? json_of(roof, threads) : table(roof, threads)));
-}
-
-}  // namespace
-
-void add_roof(CLI::App& app, BenchOptions& options, std::function<int()>& run) {
-  CLI::App* command = app.add_subcommand(
-      "roof",
-      "Ceilings of this machine: matrix and vector units, the softmax, cache and memory; checked "
-      "against the clock and oneDNN's products");
-  add_machine_timing(*command, options);
-  command->callback([&] { run = [&] { return run_roof(options); }; });
 }
 
 }  // namespace mi::tools

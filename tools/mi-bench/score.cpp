@@ -1,5 +1,4 @@
 // Scoring of every default candidate of a layer's heads beside the dense attention it adds to.
-#include <CLI/CLI.hpp>
 #include <cmath>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -74,6 +73,8 @@ Result<Row> measure_one(const BenchOptions& options, const kernels::Backend& bac
   return Row{dim, n, timings[0], timings[1], timings[2]};
 }
 
+}  // namespace
+
 int run_score(const BenchOptions& options) {
   const auto backend = kernels::choose_backend(options.backend);
   if (!backend) return report(kBench, backend.error());
@@ -103,16 +104,6 @@ int run_score(const BenchOptions& options) {
     }
   }
   return report(kBench, print_result(options.json ? json.dump(2) + "\n" : text));
-}
-
-}  // namespace
-
-void add_score(CLI::App& app, BenchOptions& options, std::function<int()>& run) {
-  CLI::App* command = app.add_subcommand(
-      "score", "Scoring of the default candidates beside dense attention of the same layer");
-  add_timing(*command, options);
-  add_lengths(*command, options, {4096, 8192});
-  command->callback([&] { run = [&] { return run_score(options); }; });
 }
 
 }  // namespace mi::tools

@@ -3,7 +3,6 @@
 #include <functional>
 #include <string>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -96,6 +95,8 @@ Result<std::vector<Row>> measure(const BenchOptions& options) {
   return rows;
 }
 
+}  // namespace
+
 int run_search(const BenchOptions& options) {
   const auto rows = measure(options);
   if (!rows) return report(kBench, rows.error());
@@ -123,23 +124,6 @@ int run_search(const BenchOptions& options) {
                         r.ratio > kBar ? fmt::format(" ! above {}", kBar) : "");
   }
   return report(kBench, print_result(options.json ? json.dump(2) + "\n" : text));
-}
-
-}  // namespace
-
-void add_search(CLI::App& app, BenchOptions& options, std::function<int()>& run) {
-  CLI::App* command = app.add_subcommand(
-      "search", "A search's sample, dense pass and scoring, beside the dense pass alone");
-  command->add_option("--model", options.model, "Hugging Face directory or GGUF file")->required();
-  add_tokens_file(*command, options);
-  add_timing(*command, options);
-  add_lengths(*command, options, {8192});
-  constexpr int kRounds = 3;  // of a minute or two each, at 8192 tokens of a model of 135M
-  command->get_option("--rounds")->default_str(std::to_string(kRounds));
-  command->callback([&, command] {
-    if (command->count("--rounds") == 0) options.rounds = kRounds;
-    run = [&] { return run_search(options); };
-  });
 }
 
 }  // namespace mi::tools

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <random>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <omp.h>
@@ -182,6 +181,8 @@ Result<std::vector<Row>> measure(const BenchOptions& options) {
   return rows;
 }
 
+}  // namespace
+
 int run_sparse(const BenchOptions& options) {
   const auto rows = measure(options);
   if (!rows) return report(kBench, rows.error());
@@ -208,16 +209,6 @@ int run_sparse(const BenchOptions& options) {
         100 * r.per_flop, 100 * r.estimate, static_cast<double>(r.workspace) / (1 << 20));
   }
   return report(kBench, print_result(options.json ? json.dump(2) + "\n" : text));
-}
-
-}  // namespace
-
-void add_sparse(CLI::App& app, BenchOptions& options, std::function<int()>& run) {
-  CLI::App* command = app.add_subcommand(
-      "sparse", "Sparse bf16 attention at 15 % of the keys against our own dense attention");
-  add_timing(*command, options);
-  add_lengths(*command, options, {8192, 32768});
-  command->callback([&] { run = [&] { return run_sparse(options); }; });
 }
 
 }  // namespace mi::tools

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <functional>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -84,6 +83,8 @@ Result<std::vector<Row>> measure(const BenchOptions& options) {
   return rows;
 }
 
+}  // namespace
+
 int run_sweep(const BenchOptions& options) {
   const auto rows = measure(options);
   if (!rows) return report(kBench, rows.error());
@@ -113,23 +114,6 @@ int run_sweep(const BenchOptions& options) {
                       std::count_if(rows->begin(), rows->end(), std::mem_fn(&Row::flagged)),
                       rows->size());
   return report(kBench, print_result(options.json ? json.dump(2) + "\n" : text));
-}
-
-}  // namespace
-
-void add_sweep(CLI::App& app, BenchOptions& options, std::function<int()>& run) {
-  CLI::App* command = app.add_subcommand(
-      "sweep", "Plans at 15 % from one token up: never slower than dense, or than the better way");
-  add_timing(*command, options);
-  add_lengths(*command, options, {1, 64, 128, 256, 320, 512, 640, 1024, 2048, 4096, 8192}, 1);
-  add_head_dims(*command, options);
-  command
-      ->add_option("--dense-below", options.dense_below,
-                   "The plan's kernel.dense_below; the default is what mi-search writes without a "
-                   "device profile")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
-      ->capture_default_str();
-  command->callback([&] { run = [&] { return run_sweep(options); }; });
 }
 
 }  // namespace mi::tools

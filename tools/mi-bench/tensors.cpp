@@ -1,6 +1,5 @@
 // Attention over tensors that others run too: q, k and v come from files, the output goes to one,
 // so that a script can time contestants in turns and compare what they computed.
-#include <CLI/CLI.hpp>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
@@ -113,6 +112,8 @@ Result<Report> measure(const BenchOptions& options) {
   return result;
 }
 
+}  // namespace
+
 int run_tensors(const BenchOptions& options) {
   const auto result = options.element == "f32" ? measure<float>(options) : measure<bf16>(options);
   if (!result) return report(kBench, result.error());
@@ -126,28 +127,6 @@ int run_tensors(const BenchOptions& options) {
   return report(kBench, print_result(fmt::format("{} ms, {:.1f} % of dense tiles, {}, {} threads\n",
                                                  fmt::join(result->ms, " "), 100 * result->executed,
                                                  result->backend, result->threads)));
-}
-
-}  // namespace
-
-void add_tensors(CLI::App& app, BenchOptions& options, std::function<int()>& run) {
-  CLI::App* command = app.add_subcommand(
-      "tensors", "Causal attention over tensors from files (what tools/compare runs)");
-  command
-      ->add_option(
-          "folder", options.folder,
-          "Holds shape.json (heads, kv_heads, tokens, head_dim) and q.bin, k.bin, v.bin in "
-          "bf16, [heads, tokens, head_dim]; o.bin is written there in --element")
-      ->required();
-  command
-      ->add_option("--stripe", options.share,
-                   "Sparse: stripe pattern that spends this share of dense (default: dense)")
-      ->check(CLI::Range(0.001, 1.0));
-  command->add_option("--element", options.element, "bf16, or f32: inputs are widened")
-      ->check(CLI::IsMember({"bf16", "f32"}))
-      ->capture_default_str();
-  add_timing(*command, options);
-  command->callback([&] { run = [&] { return run_tensors(options); }; });
 }
 
 }  // namespace mi::tools

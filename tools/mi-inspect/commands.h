@@ -1,4 +1,5 @@
-// Subcommands of mi-inspect. Each adds itself to the parser; `run` is called when it was chosen.
+// Subcommands of mi-inspect. Only options.cpp and main.cpp know the parser: its templates take
+// most of what a file that includes it takes to compile.
 #pragma once
 
 #include <cstdint>
@@ -40,11 +41,13 @@ struct InspectOptions {
 [[nodiscard]] Status check_objective(const std::string& path, const search::ScoreReport& report,
                                      search::Objective objective);
 
-// Sets `run` when chosen, which gives the exit code.
-void add_show(CLI::App& app, InspectOptions& options, std::function<int()>& run);
-void add_heads(CLI::App& app, InspectOptions& options, std::function<int()>& run);
-void add_pareto(CLI::App& app, InspectOptions& options, std::function<int()>& run);
-void add_verify(CLI::App& app, InspectOptions& options, std::function<int()>& run);
-void add_html(CLI::App& app, InspectOptions& options, std::function<int()>& run);
+// Adds every subcommand to the parser; the one chosen sets `run`, which gives the exit code.
+void add_commands(CLI::App& app, InspectOptions& options, std::function<int()>& run);
+
+[[nodiscard]] Status run_show(const InspectOptions& options);
+[[nodiscard]] Status run_heads(const InspectOptions& options);
+[[nodiscard]] Status run_pareto(const InspectOptions& options);
+[[nodiscard]] Status run_verify(const InspectOptions& options);
+[[nodiscard]] Status run_html(const InspectOptions& options);
 
 }  // namespace mi::tools

@@ -1,31 +1,17 @@
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
-
 #include "libruntime/config.h"
 #include "libsearch/report/text.h"
 #include "tools/mi-inspect/commands.h"
 #include "tools/terminal.h"
 
 namespace mi::tools {
-namespace {
 
-int run_heads(const InspectOptions& options) {
-  const auto config = runtime::load_config(options.config);
-  if (!config) return report(kInspect, config.error());
-  if (options.json) return report(kInspect, print_result(search::heads_json(*config)));
+Status run_heads(const InspectOptions& options) {
+  MI_TRY(const auto config, runtime::load_config(options.config));
+  if (options.json) return print_result(search::heads_json(config));
   const Terminal out = terminal(STDOUT_FILENO);
-  return report(kInspect, print_result(search::heads_table(*config, {out.width, out.colour})));
-}
-
-}  // namespace
-
-void add_heads(CLI::App& app, InspectOptions& options, std::function<int()>& run) {
-  CLI::App* command =
-      app.add_subcommand("heads", "One line per head: pattern, parameters and recall");
-  command->add_option("config", options.config, "Head-config (YAML)")->required();
-  command->add_flag("--json", options.json, "Print JSON");
-  command->callback([&] { run = [&] { return run_heads(options); }; });
+  return print_result(search::heads_table(config, {out.width, out.colour}));
 }
 
 }  // namespace mi::tools

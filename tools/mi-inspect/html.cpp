@@ -2,7 +2,6 @@
 #include <charconv>
 #include <optional>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include "libruntime/atomic_file.h"
@@ -44,7 +43,9 @@ Result<runtime::HeadConfig> config_of(const InspectOptions& options,
   return std::move(made.config);
 }
 
-Status run(const InspectOptions& options) {
+}  // namespace
+
+Status run_html(const InspectOptions& options) {
   search::SearchOptions asked;
   MI_CHECK(read_limit_options(options.limit, asked));
   const std::string& given = asked.description;
@@ -70,25 +71,6 @@ Status run(const InspectOptions& options) {
       search::pareto_curve(report, every).value_or(std::vector<search::ParetoPoint>());
   return runtime::write_file_atomically(options.output,
                                         search::html_page(report, config, {curve, heads}));
-}
-
-}  // namespace
-
-void add_html(CLI::App& app, InspectOptions& options, std::function<int()>& run_it) {
-  CLI::App* command = app.add_subcommand(
-      "html",
-      "A score report and a head-config as one HTML file: heatmaps, every head's candidates");
-  command->add_option("report", options.report, "Score report (written by mi-search)")->required();
-  command->add_option("config", options.config,
-                      "Head-config made from it; else one is allocated by --budget");
-  add_limit_options(*command, options.limit);
-  command
-      ->add_option("--heads", options.heads,
-                   "LAYER.HEAD,...: of models with more than 400 heads, whose candidates to draw "
-                   "besides those of the worst 64")
-      ->delimiter(',');
-  command->add_option("-o,--output", options.output, "HTML file to write")->required();
-  command->callback([&] { run_it = [&] { return report(kInspect, run(options)); }; });
 }
 
 }  // namespace mi::tools

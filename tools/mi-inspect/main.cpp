@@ -12,11 +12,7 @@ int main(int argc, char** argv) try {
   app.require_subcommand(1);
   mi::tools::InspectOptions options;
   std::function<int()> run;
-  mi::tools::add_show(app, options, run);
-  mi::tools::add_heads(app, options, run);
-  mi::tools::add_pareto(app, options, run);
-  mi::tools::add_verify(app, options, run);
-  mi::tools::add_html(app, options, run);
+  mi::tools::add_commands(app, options, run);
   return mi::tools::run_tool(app, mi::tools::kInspect, argc, argv, [&] { return run(); });
 } catch (const std::exception& error) {  // from the parser's own set-up
   return mi::tools::give_up(mi::tools::kInspect, error.what());

@@ -1,7 +1,6 @@
 // Head-configs of any limit from the scores that a search left behind.
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
@@ -35,7 +34,9 @@ Result<std::string> curve(const InspectOptions& options, const search::ScoreRepo
   return options.json ? json.dump(2) + "\n" : text;
 }
 
-Status run(const InspectOptions& options) {
+}  // namespace
+
+Status run_pareto(const InspectOptions& options) {
   MI_TRY(search::ScoreReport report, load_complete_report(options.report));
   search::SearchOptions asked;
   MI_CHECK(read_limit_options(options.limit, asked));
@@ -56,22 +57,6 @@ Status run(const InspectOptions& options) {
   if (!options.output.empty()) MI_CHECK(runtime::save_config(made.config, options.output));
   return print_result(options.json ? search::show_json(made.config)
                                    : search::show_table(made.config, {out.width, out.colour}));
-}
-
-}  // namespace
-
-void add_pareto(CLI::App& app, InspectOptions& options, std::function<int()>& run_it) {
-  CLI::App* command = app.add_subcommand(
-      "pareto", "From a score report: what every budget gives, or the head-config of one");
-  command->add_option("report", options.report, "Score report (written by mi-search)")->required();
-  add_limit_options(*command, options.limit);
-  command
-      ->add_option("--lengths", options.lengths,
-                   "Prompt lengths to allocate for (default: all of the report)")
-      ->delimiter(',');
-  command->add_option("-o,--output", options.output, "Head-config to write");
-  command->add_flag("--json", options.json, "Print JSON");
-  command->callback([&] { run_it = [&] { return report(kInspect, run(options)); }; });
 }
 
 }  // namespace mi::tools

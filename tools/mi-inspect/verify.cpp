@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <filesystem>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <omp.h>
@@ -71,7 +70,9 @@ Status check_bounds(const InspectOptions& options, const runtime::HeldOut& found
   return {};
 }
 
-Status run(const InspectOptions& options) {
+}  // namespace
+
+Status run_verify(const InspectOptions& options) {
   MI_TRY(const auto config, runtime::load_config(options.config));
   search::ComputeOptions compute;
   MI_TRY(const kernels::Backend* backend, kernels::choose_backend(options.backend));
@@ -115,42 +116,6 @@ Status run(const InspectOptions& options) {
   }
   MI_CHECK(print_result(text));
   return check_bounds(options, found);
-}
-
-}  // namespace
-
-void add_verify(CLI::App& app, InspectOptions& options, std::function<int()>& run_it) {
-  CLI::App* command = app.add_subcommand(
-      "verify",
-      "A head-config on your texts, beside dense attention: exit code 1 where it misses "
-      "a bound");
-  command->add_option("config", options.config, "Head-config (YAML)")->required();
-  command->add_option("--model", options.model, "Hugging Face directory or GGUF file")->required();
-  command->add_option("--text", options.texts, "Text files; of each its first tokens are read")
-      ->required();
-  command
-      ->add_option("--lengths", options.lengths,
-                   "Prompt lengths in tokens (default: the config's calibrated ones)")
-      ->delimiter(',')
-      ->check(CLI::Range(int64_t{128}, int64_t{1} << 24));
-  command
-      ->add_option("--min-recall", options.least_recall,
-                   "Least mean recall of attention mass, such as 0.9")
-      ->check(CLI::Range(0.0, 1.0));
-  command
-      ->add_option("--max-kl", options.most_kl,
-                   "Most KL(dense, sparse) of the next token in nats, such as 0.05")
-      ->check(CLI::Range(0.0, 1e6));
-  command
-      ->add_option("--chunk", options.chunk,
-                   "Prefill so many tokens at a time (default: prompts as a whole)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
-  command->add_option("--threads", options.threads, "Threads (default: all)")
-      ->check(CLI::Range(1, 1024));
-  command->add_option("--backend", options.backend,
-                      "cpu_avx512, cpu_avx2, cpu_generic or reference (default: the fastest here)");
-  command->add_flag("--json", options.json, "Print JSON");
-  command->callback([&] { run_it = [&] { return report(kInspect, run(options)); }; });
 }
 
 }  // namespace mi::tools

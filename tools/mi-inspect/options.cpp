@@ -1,0 +1,101 @@
+// The options of mi-inspect and its subcommands.
+#include <CLI/CLI.hpp>
+
+#include "tools/mi-inspect/commands.h"
+#include "tools/terminal.h"
+
+namespace mi::tools {
+namespace {
+
+void add_show(CLI::App& app, InspectOptions& options, std::function<int()>& run) {
+  CLI::App* command = app.add_subcommand(
+      "show", "Model, limit, pattern mix per layer, recall, worst heads and certificate");
+  command->add_option("config", options.config, "Head-config (YAML)")->required();
+  command->add_flag("--json", options.json, "Print JSON");
+  command->callback([&] { run = [&] { return report(kInspect, run_show(options)); }; });
+}
+
+void add_heads(CLI::App& app, InspectOptions& options, std::function<int()>& run) {
+  CLI::App* command =
+      app.add_subcommand("heads", "One line per head: pattern, parameters and recall");
+  command->add_option("config", options.config, "Head-config (YAML)")->required();
+  command->add_flag("--json", options.json, "Print JSON");
+  command->callback([&] { run = [&] { return report(kInspect, run_heads(options)); }; });
+}
+
+void add_pareto(CLI::App& app, InspectOptions& options, std::function<int()>& run) {
+  CLI::App* command = app.add_subcommand(
+      "pareto", "From a score report: what every budget gives, or the head-config of one");
+  command->add_option("report", options.report, "Score report (written by mi-search)")->required();
+  add_limit_options(*command, options.limit);
+  command
+      ->add_option("--lengths", options.lengths,
+                   "Prompt lengths to allocate for (default: all of the report)")
+      ->delimiter(',');
+  command->add_option("-o,--output", options.output, "Head-config to write");
+  command->add_flag("--json", options.json, "Print JSON");
+  command->callback([&] { run = [&] { return report(kInspect, run_pareto(options)); }; });
+}
+
+void add_verify(CLI::App& app, InspectOptions& options, std::function<int()>& run) {
+  CLI::App* command = app.add_subcommand(
+      "verify",
+      "A head-config on your texts, beside dense attention: exit code 1 where it misses "
+      "a bound");
+  command->add_option("config", options.config, "Head-config (YAML)")->required();
+  command->add_option("--model", options.model, "Hugging Face directory or GGUF file")->required();
+  command->add_option("--text", options.texts, "Text files; of each its first tokens are read")
+      ->required();
+  command
+      ->add_option("--lengths", options.lengths,
+                   "Prompt lengths in tokens (default: the config's calibrated ones)")
+      ->delimiter(',')
+      ->check(CLI::Range(int64_t{128}, int64_t{1} << 24));
+  command
+      ->add_option("--min-recall", options.least_recall,
+                   "Least mean recall of attention mass, such as 0.9")
+      ->check(CLI::Range(0.0, 1.0));
+  command
+      ->add_option("--max-kl", options.most_kl,
+                   "Most KL(dense, sparse) of the next token in nats, such as 0.05")
+      ->check(CLI::Range(0.0, 1e6));
+  command
+      ->add_option("--chunk", options.chunk,
+                   "Prefill so many tokens at a time (default: prompts as a whole)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  command->add_option("--threads", options.threads, "Threads (default: all)")
+      ->check(CLI::Range(1, 1024));
+  command->add_option("--backend", options.backend,
+                      "cpu_avx512, cpu_avx2, cpu_generic or reference (default: the fastest here)");
+  command->add_flag("--json", options.json, "Print JSON");
+  command->callback([&] { run = [&] { return report(kInspect, run_verify(options)); }; });
+}
+
+void add_html(CLI::App& app, InspectOptions& options, std::function<int()>& run) {
+  CLI::App* command = app.add_subcommand(
+      "html",
+      "A score report and a head-config as one HTML file: heatmaps, every head's candidates");
+  command->add_option("report", options.report, "Score report (written by mi-search)")->required();
+  command->add_option("config", options.config,
+                      "Head-config made from it; else one is allocated by --budget");
+  add_limit_options(*command, options.limit);
+  command
+      ->add_option("--heads", options.heads,
+                   "LAYER.HEAD,...: of models with more than 400 heads, whose candidates to draw "
+                   "besides those of the worst 64")
+      ->delimiter(',');
+  command->add_option("-o,--output", options.output, "HTML file to write")->required();
+  command->callback([&] { run = [&] { return report(kInspect, run_html(options)); }; });
+}
+
+}  // namespace
+
+void add_commands(CLI::App& app, InspectOptions& options, std::function<int()>& run) {
+  add_show(app, options, run);
+  add_heads(app, options, run);
+  add_pareto(app, options, run);
+  add_verify(app, options, run);
+  add_html(app, options, run);
+}
+
+}  // namespace mi::tools
