@@ -1,5 +1,6 @@
 #include "libsearch/report/chosen.h"
 
+#include <algorithm>
 #include <array>
 #include <optional>
 
@@ -77,6 +78,28 @@ std::vector<std::vector<ChosenCandidates>> chosen_candidates(const ScoreReport& 
     for (const HeadEntry& entry : heads) layer.push_back(chosen_of(report.space, entry, lengths));
   }
   return chosen;
+}
+
+HeadFigures figures_of(std::span<const SampleScores> samples, int64_t length, HeadPlace place,
+                       size_t candidate) {
+  HeadFigures mean;
+  double count = 0;
+  for (const SampleScores& sample : samples) {
+    if (sample.length != length) continue;
+    const CandidateScore& score =
+        sample.layers[static_cast<size_t>(place.layer)][static_cast<size_t>(place.head)][candidate];
+    ++count;
+    mean.recall += score.recall;
+    mean.recall_p05 = std::min(mean.recall_p05, score.recall_p05);
+    mean.recall_min = std::min(mean.recall_min, score.recall_min);
+    mean.recall_last += score.recall_last;
+    mean.share += score.share;
+    mean.regret += 1 - score.recall - score.oracle_lost;
+    mean.error += score.error;
+  }
+  for (double* sum : {&mean.recall, &mean.recall_last, &mean.share, &mean.regret, &mean.error})
+    *sum /= count;
+  return mean;
 }
 
 Status check_same_scores(const ScoreReport& report, std::string_view report_file,

@@ -30,7 +30,7 @@ std::string html_page(const ScoreReport& report, const runtime::HeadConfig& conf
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
       "<meta name=\"color-scheme\" content=\"light dark\">\n<link rel=\"icon\" href=\"data:,\">\n"
       "<title>{}: sparse attention at {}</title>\n<style>\n{}</style>\n</head>\n<body>\n",
-      html_text(config.model.name), html_percent(config.limit.share), html_style());
+      html_text(config.model.name), percent_text(config.limit.share), html_style());
   out += html_headline(page);
   out += "<main>\n";
   out += html_heatmaps(page);

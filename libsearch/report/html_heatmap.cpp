@@ -66,7 +66,7 @@ std::string axes(const Grid& grid, int layers, int heads) {
 std::string cell_title(const HeadView& view) {
   return fmt::format("L{} H{} {}{}, recall {:.4f}, cost {}", view.layer, view.head,
                      runtime::to_string(view.entry->pattern), view.chosen.empty() ? " edited" : "",
-                     view.entry->recall, html_percent(view.share));
+                     view.entry->recall, percent_text(view.share));
 }
 
 std::string drawing(const HtmlPage& page, const Map& map) {

@@ -13,28 +13,6 @@ namespace {
 constexpr size_t kAllClouds = 400;
 constexpr size_t kWorstClouds = 64;
 
-HeadFigures figures_of(const ScoreTable& table, int64_t length, const HeadView& view,
-                       size_t candidate) {
-  HeadFigures mean;
-  double samples = 0;
-  for (const SampleScores& sample : table.samples) {
-    if (sample.length != length) continue;
-    const CandidateScore& score =
-        sample.layers[static_cast<size_t>(view.layer)][static_cast<size_t>(view.head)][candidate];
-    ++samples;
-    mean.recall += score.recall;
-    mean.recall_p05 = std::min(mean.recall_p05, score.recall_p05);
-    mean.recall_min = std::min(mean.recall_min, score.recall_min);
-    mean.recall_last += score.recall_last;
-    mean.share += score.share;
-    mean.regret += 1 - score.recall - score.oracle_lost;
-    mean.error += score.error;
-  }
-  for (double* sum : {&mean.recall, &mean.recall_last, &mean.share, &mean.regret, &mean.error})
-    *sum /= samples;
-  return mean;
-}
-
 double mean_share(const HtmlPage& page, const HeadView& view) {
   double sum = 0;
   if (view.chosen.empty()) {
@@ -72,7 +50,8 @@ HtmlPage make_page(const ScoreReport& report, const runtime::HeadConfig& config,
                     .chosen = chosen[layer][head],
                     .figures = {}};
       for (size_t t = 0; t < view.chosen.size(); ++t)
-        view.figures.push_back(figures_of(report.table, page.lengths[t], view, view.chosen[t]));
+        view.figures.push_back(figures_of(report.table.samples, page.lengths[t],
+                                          {view.layer, view.head}, view.chosen[t]));
       view.share = mean_share(page, view);
       page.heads.push_back(std::move(view));
     }
@@ -111,8 +90,10 @@ std::string html_text(std::string_view text) {
   return out;
 }
 
-std::string html_percent(double share) {
-  return fmt::format("{:.2f} %", 100 * share);
+std::string html_table(std::string_view label) {
+  return fmt::format(
+      "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"{}\"><table><thead><tr>",
+      label);
 }
 
 std::string html_number(double value, int digits) {

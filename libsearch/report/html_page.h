@@ -11,17 +11,6 @@
 
 namespace mi::search {
 
-// What a report says of one candidate of a head at one length, over the samples of that length.
-struct HeadFigures {
-  double recall = 0;       // mean
-  double recall_p05 = 1;   // of the worst sample
-  double recall_min = 1;   // likewise
-  double recall_last = 0;  // mean
-  double share = 0;        // mean executed share of dense
-  double regret = 0;       // mean of 1 - recall - oracle_lost
-  double error = 0;        // mean
-};
-
 struct HeadView {
   int layer = 0;
   int head = 0;
@@ -53,12 +42,16 @@ inline constexpr std::array<char, 6> kPatternLetters = {'D', 'A', 'V', 'B', 'S',
 
 // Printable and escaped, for text and attributes in quotes.
 [[nodiscard]] std::string html_text(std::string_view text);
-[[nodiscard]] std::string html_percent(double share);
 // Rounded to so many digits after the point, without zeros at the end.
 [[nodiscard]] std::string html_number(double value, int digits);
 // <th scope="..."> and <td> of what is HTML already.
 [[nodiscard]] std::string html_header(std::string_view content, std::string_view scope = "col");
 [[nodiscard]] std::string html_cell(std::string_view content);
+
+// A table that scrolls by itself where it is too wide, up to its header cells; the header ends with
+// </tr></thead><tbody>.
+[[nodiscard]] std::string html_table(std::string_view label);
+inline constexpr std::string_view kHtmlTableEnd = "</tbody></table></div>\n";
 
 // The parts, each a <section> or what stands in one.
 [[nodiscard]] std::string html_headline(const HtmlPage& page);

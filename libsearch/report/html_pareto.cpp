@@ -1,5 +1,4 @@
 // What every budget gives, and where the config stands.
-#include <algorithm>
 #include <optional>
 
 #include <fmt/format.h>
@@ -14,10 +13,7 @@ namespace {
 // The share of dense that stands for the config on the axis of budgets: its limit, or what it
 // executes where it had none.
 double budget_of(const runtime::HeadConfig& config) {
-  if (config.limit.allocation != "min-recall") return config.limit.share;
-  double executed = 0;
-  for (const auto& [length, share] : config.limit.achieved) executed = std::max(executed, share);
-  return executed;
+  return config.limit.allocation == "min-recall" ? dearest_share(config) : config.limit.share;
 }
 
 // Of the heads as they are, by the report; nothing if one of them was edited.
@@ -36,16 +32,14 @@ std::optional<double> loss_of(const HtmlPage& page, Objective objective) {
 std::string row(std::string_view name, const ParetoPoint& point, std::string_view loss,
                 std::string_view attributes) {
   return fmt::format("<tr{}>{}{}{}{}{}{}</tr>\n", attributes, html_header(name, "row"),
-                     html_cell(html_percent(point.executed)), html_cell(loss),
+                     html_cell(percent_text(point.executed)), html_cell(loss),
                      html_cell(fmt::format("{:.4f}", point.recall_mean)),
                      html_cell(fmt::format("{:.4f}", point.recall_p05)),
                      html_cell(fmt::format("{:.4f}", point.recall_min)));
 }
 
 std::string table(const HtmlPage& page, std::optional<double> loss) {
-  std::string out =
-      "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"Table of budgets\"><table>"
-      "<thead><tr>";
+  std::string out = html_table("Table of budgets");
   for (const std::string_view name : {"budget", "executed", "loss", "recall", "p05", "min"})
     out += html_header(name);
   out += "</tr></thead><tbody>\n";
@@ -53,14 +47,13 @@ std::string table(const HtmlPage& page, std::optional<double> loss) {
     out += row(fmt::format("{:.4g} %", 100 * point.limit), point, fmt::format("{:.4g}", point.loss),
                "");
   const runtime::HeadConfig& config = page.config;
-  ParetoPoint own{.recall_mean = config.quality.recall_mean,
-                  .recall_p05 = config.quality.recall_p05,
-                  .recall_min = config.quality.recall_min};
-  for (const auto& [length, share] : config.limit.achieved)
-    own.executed = std::max(own.executed, share);
+  const ParetoPoint own{.executed = dearest_share(config),
+                        .recall_mean = config.quality.recall_mean,
+                        .recall_p05 = config.quality.recall_p05,
+                        .recall_min = config.quality.recall_min};
   out += row("this config", own, loss ? fmt::format("{:.4g}", *loss) : "edited heads",
              " class=\"own\"");
-  return out + "</tbody></table></div>\n";
+  return out.append(kHtmlTableEnd);
 }
 
 Chart chart(const HtmlPage& page, bool of_loss, std::optional<double> loss) {

@@ -12,17 +12,8 @@ namespace {
 
 using runtime::HeadConfig;
 
-constexpr size_t kWorstHeads = 10;
-
 std::string fact(std::string_view name, std::string_view value) {
   return fmt::format("<div><dt>{}</dt><dd>{}</dd></div>\n", name, value);
-}
-
-std::string by_length(const std::map<int64_t, double>& shares) {
-  std::string out;
-  for (const auto& [length, share] : shares)
-    out += fmt::format("{}{} at {}", out.empty() ? "" : ", ", html_percent(share), length);
-  return out.empty() ? "not measured" : out;
 }
 
 std::string certificate(const HeadConfig& config) {
@@ -35,15 +26,8 @@ std::string certificate(const HeadConfig& config) {
          fact("recall", fmt::format("{:.4f}", held_out.recall_mean)) +
          fact("output error",
               fmt::format("{:.4g} of the residual stream, squared", held_out.output_error)) +
-         fact("executed", by_length(held_out.achieved)) + "</dl>\n";
+         fact("executed", shares_by_length(held_out.achieved)) + "</dl>\n";
 }
-
-std::string table_start(std::string_view label) {
-  return fmt::format(
-      "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"{}\"><table><thead><tr>",
-      label);
-}
-constexpr std::string_view kTableEnd = "</tbody></table></div>\n";
 
 // Of a layer, or of all (-1); nothing where every head was edited.
 std::optional<HeadFigures> mean_of(const HtmlPage& page, size_t t, int layer) {
@@ -89,8 +73,7 @@ Chart layer_chart(const HtmlPage& page, bool of_recall) {
 }
 
 std::string layer_table(const HtmlPage& page) {
-  std::string out =
-      "<details><summary>Numbers by layer</summary>\n" + table_start("Table by layer");
+  std::string out = "<details><summary>Numbers by layer</summary>\n" + html_table("Table by layer");
   out += html_header("layer");
   for (const int64_t length : page.lengths)
     out += html_header(fmt::format("recall at {}", length)) +
@@ -101,11 +84,11 @@ std::string layer_table(const HtmlPage& page) {
     for (size_t t = 0; t < page.lengths.size(); ++t) {
       const auto mean = mean_of(page, t, layer);
       out += html_cell(mean ? fmt::format("{:.4f}", mean->recall) : "edited") +
-             html_cell(mean ? html_percent(mean->share) : "edited");
+             html_cell(mean ? percent_text(mean->share) : "edited");
     }
     out += "</tr>\n";
   }
-  return out + std::string(kTableEnd) + "</details>\n";
+  return out + std::string(kHtmlTableEnd) + "</details>\n";
 }
 
 std::string sample_rows(std::string_view role, const std::vector<runtime::SampleNote>& notes) {
@@ -128,8 +111,8 @@ std::string html_headline(const HtmlPage& page) {
       "<dl class=\"facts\">\n",
       html_text(model.name), html_text(model.architecture), model.layers, model.heads,
       model.kv_heads, model.head_dim);
-  out += fact("limit", html_percent(config.limit.share) + " of dense attention");
-  out += fact("calibration executes", by_length(config.limit.achieved));
+  out += fact("limit", percent_text(config.limit.share) + " of dense attention");
+  out += fact("calibration executes", shares_by_length(config.limit.achieved));
   out += fact("recall, mean", fmt::format("{:.4f}", quality.recall_mean));
   out += fact("recall, p05 of heads", fmt::format("{:.4f}", quality.recall_p05));
   out += fact("recall, min", fmt::format("{:.4f}", quality.recall_min));
@@ -153,7 +136,7 @@ std::string html_worst(const HtmlPage& page) {
   std::string out =
       "<section aria-labelledby=\"worst-name\">\n<h2 id=\"worst-name\">Worst heads by recall</h2>"
       "\n" +
-      table_start("Table of the worst heads");
+      html_table("Table of the worst heads");
   for (const std::string_view name : {"head", "recall", "cost"}) out += html_header(name);
   for (const std::string_view name : {"pattern", "parameters"})
     out += fmt::format("<th scope=\"col\" class=\"text\">{}</th>", name);
@@ -165,11 +148,11 @@ std::string html_worst(const HtmlPage& page) {
     out +=
         fmt::format("<tr>{}{}{}<td class=\"text\">{}</td><td class=\"text\">{}{}</td></tr>\n",
                     html_header(name, "row"), html_cell(fmt::format("{:.4f}", view.entry->recall)),
-                    html_cell(html_percent(view.share)), runtime::to_string(view.entry->pattern),
+                    html_cell(percent_text(view.share)), runtime::to_string(view.entry->pattern),
                     html_text(parameters_text(*view.entry)),
                     view.chosen.empty() ? ", not among the candidates" : "");
   }
-  out += kTableEnd;
+  out += kHtmlTableEnd;
   if (page.lengths.size() > 1) {
     std::string lengths;
     for (const int64_t length : page.lengths)
@@ -184,7 +167,7 @@ std::string html_profile(const HtmlPage& page) {
       "<section aria-labelledby=\"profile-name\">\n<h2 id=\"profile-name\">By length and by layer"
       "</h2>\n<p>Recall and last rows are means over heads and samples, p05 and min those of the "
       "worst head on its worst sample, by its row blocks.</p>\n" +
-      table_start("Table by length");
+      html_table("Table by length");
   for (const std::string_view name :
        {"tokens", "recall", "p05", "min", "last rows", "cost, mean", "cost, dearest sample"})
     out += html_header(name);
@@ -200,12 +183,12 @@ std::string html_profile(const HtmlPage& page) {
         html_cell(fmt::format("{:.4f}", mean.recall)),
         html_cell(fmt::format("{:.4f}", mean.recall_p05)),
         html_cell(fmt::format("{:.4f}", mean.recall_min)),
-        html_cell(fmt::format("{:.4f}", mean.recall_last)), html_cell(html_percent(mean.share)),
+        html_cell(fmt::format("{:.4f}", mean.recall_last)), html_cell(percent_text(mean.share)),
         html_cell(dearest == page.config.limit.achieved.end() ? "not measured"
-                                                              : html_percent(dearest->second)));
+                                                              : percent_text(dearest->second)));
     legend += fmt::format("<li>{} {} tokens</li>", chart_key(t), page.lengths[t]);
   }
-  out += kTableEnd;
+  out += kHtmlTableEnd;
   out += fmt::format("<ul class=\"legend\">{}</ul>\n<div class=\"pair\">{}{}</div>\n", legend,
                      chart_svg(layer_chart(page, true)), chart_svg(layer_chart(page, false)));
   return out + layer_table(page) + "</section>\n";
@@ -215,12 +198,12 @@ std::string html_making(const HtmlPage& page) {
   const HeadConfig& config = page.config;
   std::string out =
       "<section aria-labelledby=\"samples-name\">\n<h2 id=\"samples-name\">Samples</h2>\n" +
-      table_start("Table of samples");
+      html_table("Table of samples");
   for (const std::string_view name : {"source", "used for", "tokens", "sha256"})
     out += html_header(name);
   out += "</tr></thead><tbody>\n";
   out += sample_rows("calibration", config.calibration.samples) +
-         sample_rows("held out", config.calibration.held_out) + std::string(kTableEnd);
+         sample_rows("held out", config.calibration.held_out) + std::string(kHtmlTableEnd);
   out +=
       "</section>\n<section aria-labelledby=\"making-name\">\n<h2 id=\"making-name\">How it was "
       "made</h2>\n<dl class=\"facts\">\n";

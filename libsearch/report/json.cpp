@@ -11,8 +11,6 @@ using runtime::HeadConfig;
 using runtime::HeadEntry;
 using Json = nlohmann::ordered_json;
 
-constexpr size_t kWorstHeads = 10;
-
 Json by_length(const std::map<int64_t, double>& values) {
   Json out = Json::object();
   for (const auto& [length, value] : values) out[std::to_string(length)] = value;
@@ -28,9 +26,9 @@ void add_parameter(Json& out, const char* name, const runtime::PerLength& values
     out[name] = by_length(values);
 }
 
-Json head_json(const HeadConfig& config, int layer, int head) {
-  const HeadEntry& entry = config.layers[static_cast<size_t>(layer)][static_cast<size_t>(head)];
-  Json out = {{"layer", layer}, {"head", head}, {"pattern", to_string(entry.pattern)}};
+Json head_json(const HeadConfig& config, HeadPlace place) {
+  const HeadEntry& entry = entry_at(config, place);
+  Json out = {{"layer", place.layer}, {"head", place.head}, {"pattern", to_string(entry.pattern)}};
   if (entry.pattern == runtime::Pattern::block_sparse) {
     out["estimate"] = to_string(entry.estimate);
     if (entry.estimate == runtime::BlockEstimate::antidiagonal) out["stride"] = entry.stride;
@@ -110,17 +108,22 @@ std::string show_json(const HeadConfig& config) {
   out["layers"] = std::move(layers);
   Json worst = Json::array();
   for (const HeadPlace place : worst_heads(config, kWorstHeads))
-    worst.push_back(head_json(config, place.layer, place.head));
+    worst.push_back(head_json(config, place));
   out["worst_heads"] = std::move(worst);
   return dump(out);
 }
 
-std::string heads_json(const HeadConfig& config) {
+std::string heads_json(const HeadConfig& config, const std::vector<HeadPlace>& places) {
   Json heads = Json::array();
-  for (size_t layer = 0; layer < config.layers.size(); ++layer)
-    for (size_t head = 0; head < config.layers[layer].size(); ++head)
-      heads.push_back(head_json(config, static_cast<int>(layer), static_cast<int>(head)));
+  for (const HeadPlace place : places) heads.push_back(head_json(config, place));
   return dump({{"heads", std::move(heads)}});
+}
+
+std::string diff_json(const HeadConfig& a, const HeadConfig& b) {
+  Json heads = Json::array();
+  for (const HeadPlace place : different_heads(a, b))
+    heads.push_back({{"a", head_json(a, place)}, {"b", head_json(b, place)}});
+  return dump({{"a", summary(a)}, {"b", summary(b)}, {"heads", std::move(heads)}});
 }
 
 }  // namespace mi::search

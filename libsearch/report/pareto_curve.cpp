@@ -21,17 +21,21 @@ Result<std::vector<ParetoPoint>> pareto_curve(const ScoreReport& report, SearchO
       continue;
     }
     const runtime::HeadConfig& config = made->config;
-    ParetoPoint point{.limit = limit,
+    points.push_back({.limit = limit,
+                      .executed = dearest_share(config),
                       .loss = config.limit.loss,
                       .recall_mean = config.quality.recall_mean,
                       .recall_p05 = config.quality.recall_p05,
-                      .recall_min = config.quality.recall_min};
-    for (const auto& [length, share] : config.limit.achieved)
-      point.executed = std::max(point.executed, share);
-    points.push_back(point);
+                      .recall_min = config.quality.recall_min});
   }
   if (points.empty()) return tl::make_unexpected(last);
   return points;
+}
+
+double dearest_share(const runtime::HeadConfig& config) {
+  double dearest = 0;
+  for (const auto& [length, share] : config.limit.achieved) dearest = std::max(dearest, share);
+  return dearest;
 }
 
 Objective objective_of(const runtime::HeadConfig& config) {

@@ -19,6 +19,9 @@ struct ParetoPoint {
 [[nodiscard]] Result<std::vector<ParetoPoint>> pareto_curve(const ScoreReport& report,
                                                             SearchOptions options);
 
+// Executed share of dense of the calibrated length that executes most; 0 where none was measured.
+[[nodiscard]] double dearest_share(const runtime::HeadConfig& config);
+
 // What the config's making minimised; one of the least cost for a recall stands beside the default.
 [[nodiscard]] Objective objective_of(const runtime::HeadConfig& config);
 

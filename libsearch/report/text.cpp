@@ -20,7 +20,6 @@ using runtime::Pattern;
 constexpr std::array kPatterns = {Pattern::dense,          Pattern::a_shape,
                                   Pattern::vertical_slash, Pattern::block_sparse,
                                   Pattern::stripe,         Pattern::stripe_vertical_slash};
-constexpr size_t kWorstHeads = 10;
 // Below these a head has lost a fifth, a tenth of its attention mass: worth a look.
 constexpr double kLowRecall = 0.8;
 constexpr double kMediumRecall = 0.9;
@@ -38,17 +37,6 @@ std::string cut(std::string text, int width) {
   text.resize(most - 3);
   while (!text.empty() && (static_cast<unsigned char>(text.back()) & 0x80) != 0) text.pop_back();
   return text + "...";
-}
-
-std::string percent(double share) {
-  return fmt::format("{:.2f} %", 100 * share);
-}
-
-std::string by_length(const std::map<int64_t, double>& shares) {
-  std::string out;
-  for (const auto& [length, share] : shares)
-    out += fmt::format("{}{} at {}", out.empty() ? "" : ", ", percent(share), length);
-  return out.empty() ? "not measured" : out;
 }
 
 double layer_recall(const std::vector<HeadEntry>& heads) {
@@ -80,7 +68,7 @@ std::string headline(const HeadConfig& config, const Painter& painter) {
                      printable(model.architecture), model.layers, model.heads, model.kv_heads,
                      model.head_dim);
   out += fmt::format("{:<12}{} of dense; calibration executes {}\n", "limit",
-                     percent(config.limit.share), by_length(config.limit.achieved));
+                     percent_text(config.limit.share), shares_by_length(config.limit.achieved));
   out += fmt::format("{:<12}{}, objective {}{}\n", "allocation", printable(config.limit.allocation),
                      printable(config.limit.objective), gap_text(config.limit));
   const HeadConfig::Quality& quality = config.quality;
@@ -157,8 +145,7 @@ std::string pattern_mix(const HeadConfig& config, int width, const Painter& pain
 }
 
 std::string head_row(const HeadConfig& config, HeadPlace place, int width, const Painter& painter) {
-  const HeadEntry& head =
-      config.layers[static_cast<size_t>(place.layer)][static_cast<size_t>(place.head)];
+  const HeadEntry& head = entry_at(config, place);
   const std::string start = fmt::format("{:>5} {:>4}", place.layer, place.head);
   const std::string recall = fmt::format("  {:.4f}", head.recall);
   std::string rest = fmt::format("  {:<21} {}", to_string(head.pattern), parameters_text(head));
@@ -186,7 +173,7 @@ std::string certificate(const HeadConfig& config, const Painter& painter) {
                      held_out.output_error);
   out += fmt::format("  {:<18}{:.4g} nats per token\n", "KL(dense, sparse)", held_out.logit_kl);
   out += fmt::format("  {:<18}{:.2f} %\n", "same top token", 100 * held_out.top1_agreement);
-  out += fmt::format("  {:<18}{}\n", "executed", by_length(held_out.achieved));
+  out += fmt::format("  {:<18}{}\n", "executed", shares_by_length(held_out.achieved));
   return out;
 }
 
@@ -198,43 +185,17 @@ std::string warnings_text(const HeadConfig& config, const Painter& painter) {
   return out + "\n";
 }
 
-std::string per_length_text(std::string_view name, const runtime::PerLength& values,
-                            double factor) {
-  if (values.empty()) return "";
-  std::string out;
-  for (const auto& [length, value] : values)
-    out += fmt::format("{}{:.6g}", out.empty() ? "" : "/", value * factor);
-  return fmt::format(", {} {}{}", name, out, factor == 100 ? " %" : "");
-}
-
 }  // namespace
 
-std::string parameters_text(const HeadEntry& head) {
-  std::string out;
-  if (head.pattern == Pattern::block_sparse) {
-    out += fmt::format(", {}", to_string(head.estimate));
-    if (head.estimate == runtime::BlockEstimate::antidiagonal)
-      out += fmt::format(" {}", head.stride);
-  }
-  if (head.sink != 0) out += fmt::format(", sink {}", head.sink);
-  out += per_length_text("local", head.local, 1) + per_length_text("density", head.density, 1);
-  out += per_length_text("share", head.share, 100) + per_length_text("vertical", head.vertical, 1);
-  out += per_length_text("slash", head.slash, 1) + per_length_text("blocks", head.blocks, 1);
-  return out.empty() ? out : out.substr(2);
+std::string percent_text(double share) {
+  return fmt::format("{:.2f} %", 100 * share);
 }
 
-std::vector<HeadPlace> worst_heads(const HeadConfig& config, size_t most) {
-  std::vector<HeadPlace> places;
-  for (size_t layer = 0; layer < config.layers.size(); ++layer)
-    for (size_t head = 0; head < config.layers[layer].size(); ++head)
-      places.push_back({static_cast<int>(layer), static_cast<int>(head)});
-  const auto recall = [&](HeadPlace place) {
-    return config.layers[static_cast<size_t>(place.layer)][static_cast<size_t>(place.head)].recall;
-  };
-  std::stable_sort(places.begin(), places.end(),
-                   [&](HeadPlace a, HeadPlace b) { return recall(a) < recall(b); });
-  places.resize(std::min(places.size(), most));
-  return places;
+std::string shares_by_length(const std::map<int64_t, double>& shares) {
+  std::string out;
+  for (const auto& [length, share] : shares)
+    out += fmt::format("{}{} at {}", out.empty() ? "" : ", ", percent_text(share), length);
+  return out.empty() ? "not measured" : out;
 }
 
 std::string show_table(const HeadConfig& config, TextStyle style) {
@@ -249,14 +210,57 @@ std::string show_table(const HeadConfig& config, TextStyle style) {
   return out;
 }
 
-std::string heads_table(const HeadConfig& config, TextStyle style) {
+std::string heads_table(const HeadConfig& config, const std::vector<HeadPlace>& places,
+                        TextStyle style) {
   const Painter painter(style.colour);
   std::string out(kRowHead);
-  for (size_t layer = 0; layer < config.layers.size(); ++layer)
-    for (size_t head = 0; head < config.layers[layer].size(); ++head)
-      out +=
-          head_row(config, {static_cast<int>(layer), static_cast<int>(head)}, style.width, painter);
+  for (const HeadPlace place : places) out += head_row(config, place, style.width, painter);
   return out + lengths_note(config);
+}
+
+std::string diff_table(const HeadConfig& a, const HeadConfig& b, TextStyle style) {
+  const Painter painter(style.colour);
+  const auto line = [](std::string_view name, std::string_view left, std::string_view right) {
+    return fmt::format("{:<18}{:<36}  {}\n", name, left, right);
+  };
+  const auto number = [&](std::string_view name, double HeadConfig::Quality::*value) {
+    return line(name, fmt::format("{:.4f}", a.quality.*value),
+                fmt::format("{:.4f}", b.quality.*value));
+  };
+  const auto certified = [&](auto text) {
+    return std::pair(a.quality.held_out ? text(*a.quality.held_out) : "not certified",
+                     b.quality.held_out ? text(*b.quality.held_out) : "not certified");
+  };
+  std::string out = painter.bold(line("", "A", "B"));
+  out += line("limit", percent_text(a.limit.share), percent_text(b.limit.share));
+  out += line("executes", shares_by_length(a.limit.achieved), shares_by_length(b.limit.achieved));
+  out += number("recall, mean", &HeadConfig::Quality::recall_mean);
+  out += number("recall, p05", &HeadConfig::Quality::recall_p05);
+  out += number("recall, min", &HeadConfig::Quality::recall_min);
+  out += number("recall, last rows", &HeadConfig::Quality::recall_last);
+  const auto kl = certified(
+      [](const runtime::HeldOut& held_out) { return fmt::format("{:.4g}", held_out.logit_kl); });
+  const auto top = certified(
+      [](const runtime::HeldOut& held_out) { return percent_text(held_out.top1_agreement); });
+  out += line("KL(dense, sparse)", kl.first, kl.second) +
+         line("same top token", top.first, top.second);
+  const std::vector<HeadPlace> places = different_heads(a, b);
+  size_t heads = 0;
+  for (const auto& layer : a.layers) heads += layer.size();
+  out += fmt::format("\n{}: {} of {}\n", painter.bold("Heads that run otherwise"), places.size(),
+                     heads);
+  if (places.empty()) return out;
+  const int width = std::max(20, (style.width - 10) / 2 - 2);
+  const auto cell = [&](const HeadEntry& head) {
+    return cut(
+        fmt::format("{:.4f} {} {}", head.recall, to_string(head.pattern), parameters_text(head)),
+        width);
+  };
+  out += fmt::format("layer head  {:<{}}  {}\n", "recall and what runs in A", width, "in B");
+  for (const HeadPlace place : places)
+    out += fmt::format("{:>5} {:>4}  {:<{}}  {}\n", place.layer, place.head,
+                       cell(entry_at(a, place)), width, cell(entry_at(b, place)));
+  return out;
 }
 
 }  // namespace mi::search

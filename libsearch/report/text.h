@@ -2,11 +2,13 @@
 // config alone, so that mi-search after a search and mi-inspect from a file print the same.
 #pragma once
 
-#include <cstddef>
+#include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "libruntime/config.h"
+#include "libsearch/report/heads.h"
 
 namespace mi::search {
 
@@ -19,19 +21,21 @@ struct TextStyle {
 // certificate.
 [[nodiscard]] std::string show_table(const runtime::HeadConfig& config, TextStyle style);
 // One line per head.
-[[nodiscard]] std::string heads_table(const runtime::HeadConfig& config, TextStyle style);
+[[nodiscard]] std::string heads_table(const runtime::HeadConfig& config,
+                                      const std::vector<HeadPlace>& places, TextStyle style);
+// Two configs of one shape: their figures side by side, then each of different_heads.
+[[nodiscard]] std::string diff_table(const runtime::HeadConfig& a, const runtime::HeadConfig& b,
+                                     TextStyle style);
 
 // The same facts as one JSON object, indented, with a final newline.
 [[nodiscard]] std::string show_json(const runtime::HeadConfig& config);
-[[nodiscard]] std::string heads_json(const runtime::HeadConfig& config);
+[[nodiscard]] std::string heads_json(const runtime::HeadConfig& config,
+                                     const std::vector<HeadPlace>& places);
+[[nodiscard]] std::string diff_json(const runtime::HeadConfig& a, const runtime::HeadConfig& b);
 
-// Heads by recall, worst first; of equals the one of the lowest layer and head.
-struct HeadPlace {
-  int layer = 0;
-  int head = 0;
-};
-[[nodiscard]] std::vector<HeadPlace> worst_heads(const runtime::HeadConfig& config, size_t most);
-// "sink 16, local 128, density 0.012/0.004": values per calibrated length divided by '/'.
-[[nodiscard]] std::string parameters_text(const runtime::HeadEntry& head);
+// "14.97 %".
+[[nodiscard]] std::string percent_text(double share);
+// "14.97 % at 4096, 14.66 % at 8192", or "not measured".
+[[nodiscard]] std::string shares_by_length(const std::map<int64_t, double>& shares);
 
 }  // namespace mi::search

@@ -47,6 +47,34 @@ has out '"logit_kl": 0.018'
 expect 0 heads --json "$data/config_v1.yaml"
 has out '"pattern": "stripe+vertical_slash"'
 
+expect 0 heads --csv "$data/config_v1.yaml"
+has out 'layer,head,pattern,recall'
+expect 2 heads --csv --json "$data/config_v1.yaml"
+expect 0 heads --sort recall --below 0.5 "$data/config_v1.yaml"
+[[ $(sed -n 2p "$work/out") == '    1    3  0.0000 '* ]]
+expect 0 heads --pattern dense "$data/config_v1.yaml"
+if grep -q stripe "$work/out"; then echo 'other patterns than asked for'; exit 1; fi
+expect 1 heads --pattern strip "$data/config_v1.yaml"
+has err 'pattern: found strip, expected one of dense'
+
+expect 0 diff "$data/config_v1.yaml" "$data/config_v1.yaml"
+has out 'Heads that run otherwise: 0 of 12'
+sed '0,/sink: 16/s//sink: 32/' "$data/config_v1.yaml" >"$work/other.yaml"
+expect 1 diff "$data/config_v1.yaml" "$work/other.yaml"
+has out 'Heads that run otherwise: 1 of 12'
+is_empty err
+expect 1 diff --json "$data/config_v1.yaml" "$work/other.yaml"
+has out '"sink": 32'
+expect 3 diff "$data/config_v1.yaml" "$work/absent.yaml"
+
+expect 0 validate "$data/config_v1.yaml" "$work/other.yaml"
+has out 'other.yaml: valid, 2 layers x 6 heads'
+sed 's/share: 0.15/share: 1.5/' "$data/config_v1.yaml" >"$work/bad.yaml"
+expect 3 validate "$work/bad.yaml" "$data/config_v1.yaml"
+has out 'config_v1.yaml: valid'
+has err "bad.yaml:12:16: found '1.5'"
+expect 3 validate "$data/config_v1.yaml" --model "$data/tiny-llama.gguf"
+
 sed 's/^kernel:/warnings: ["one head is odd"]\nkernel:/' "$data/config_v1.yaml" >"$work/warned.yaml"
 expect 0 show "$work/warned.yaml"
 has out 'one head is odd'

@@ -54,6 +54,13 @@ expect 0 "${search[@]}" --budget 60% -o sixty.yaml --report elsewhere.h5
 [[ -e elsewhere.h5 && ! -e sixty.report.h5 ]]
 "$inspect" pareto one.report.h5 --budget 60% -o pareto.yaml >out 2>err
 cmp pareto.yaml <(uncertified sixty.yaml)
+"$inspect" head one.report.h5 one.yaml 0.1 1.0 >out 2>err
+has out 'layer 1 head 0 of'
+has out '@ chosen'
+got=0
+"$inspect" head one.report.h5 one.yaml 99.0 >out 2>err || got=$?
+[[ $got == 1 ]]
+has err 'heads: found 99.0, expected LAYER.HEAD from 0.0 to'
 "$inspect" pareto one.report.h5 >out 2>err
 has out ' 50 % '
 # Killed at whatever moment and resumed, a search ends in the same bytes.

@@ -10,12 +10,6 @@
 namespace mi::search {
 namespace {
 
-const Model& tiny_model() {
-  static const auto model = Model::open(kTestData / "tiny-llama");
-  REQUIRE(model);
-  return **model;
-}
-
 ComputeOptions compute_of(runtime::Element element) {
   ComputeOptions compute;
   const kernels::Backend* backend = *kernels::choose_backend();

@@ -19,12 +19,6 @@ namespace {
 
 constexpr int64_t kLength = 832;
 
-const Model& tiny_model() {
-  static const auto model = Model::open(kTestData / "tiny-llama");
-  REQUIRE(model);
-  return **model;
-}
-
 SampleSpec texts() {
   SampleSpec spec;
   spec.kind = "text";

@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <sstream>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "libsearch/report/chosen.h"
+#include "libsearch/report/head.h"
 #include "tests/support.h"
 
 namespace mi::search {
@@ -86,6 +88,28 @@ size_t count_of(const std::string& page, const std::string& text) {
 }
 
 constexpr double kRounding = 5.1e-5;
+
+TEST_CASE("a head's figures are its candidate's, by length and by sample, and it is drawn") {
+  const ScoreReport report = made_report(3, 5, {1024, 4096});
+  runtime::HeadConfig config = configured(report, 0.3);
+  const HeadPlace place{2, 4};
+  const std::string text = head_text(report, config, place, {100, false});
+  INFO(text);
+  CHECK(text.starts_with("layer 2 head 4 of "));
+  CHECK(text.find('\x1b') == std::string::npos);
+  const auto chosen = chosen_candidates(report, config)[2][4];
+  REQUIRE(chosen.size() == 2);
+  const auto figures = figures_of(report.table.samples, 4096, place, chosen[1]);
+  CHECK(text.find(fmt::format("4096 tokens   {:>9.4f}", figures.recall)) != std::string::npos);
+  for (const runtime::SampleNote& note : report.samples)
+    CHECK(text.find("  " + note.source) != std::string::npos);
+  CHECK(count_of(text, "@") == 2);  // the picture's and the legend's
+  std::istringstream lines(head_text(report, config, place, {60, false}).substr(text.find("Cand")));
+  for (std::string line; std::getline(lines, line);) CHECK(line.size() <= 60);
+  config.layers[2][4].sink += 1;
+  CHECK(head_text(report, config, place, {}).find("none of the report's candidates") !=
+        std::string::npos);
+}
 
 TEST_CASE("the page's numbers are the report's and the config's", "[cpu]") {
   const ScoreReport report = made_report(3, 5, {1024, 4096});

@@ -29,6 +29,12 @@ inline const std::filesystem::path kTestData = MI_TEST_DATA;
 
 using test::TemporaryFolder;
 
+inline const Model& tiny_model() {
+  static const auto model = Model::open(kTestData / "tiny-llama");
+  if (!model) throw std::runtime_error(model.error().what);
+  return **model;
+}
+
 inline std::string read_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw std::runtime_error("cannot read " + path.string());

@@ -9,17 +9,12 @@
 #include "libsearch/report/h5_image.h"
 #include "libsearch/search/search.h"
 #include "tests/h5_file.h"
+#include "tests/search/model_support.h"
 #include "tests/support.h"
 #include "tests/temporary_folder.h"
 
 namespace mi::search {
 namespace {
-
-const Model& tiny_model() {
-  static const auto model = Model::open(MI_TEST_DATA "/tiny-llama");
-  REQUIRE(model);
-  return **model;
-}
 
 std::vector<Sample> samples_of(std::initializer_list<int64_t> lengths, int first) {
   std::vector<Sample> samples;

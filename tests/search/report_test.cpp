@@ -1,5 +1,6 @@
 #include "libsearch/report/text.h"
 
+#include <algorithm>
 #include <sstream>
 #include <string>
 
@@ -59,7 +60,7 @@ TEST_CASE("colour adds only escapes, and marks bad recall") {
 }
 
 TEST_CASE("rows of heads fit the terminal") {
-  std::istringstream lines(heads_table(frozen(), {60, false}));
+  std::istringstream lines(heads_table(frozen(), select_heads(frozen(), {}), {60, false}));
   std::string line;
   int rows = 0;
   for (std::getline(lines, line); std::getline(lines, line); ++rows) CHECK(line.size() <= 60);
@@ -95,8 +96,8 @@ TEST_CASE("text from the file cannot drive the terminal or break the JSON") {
 TEST_CASE("an empty config is shown, not a crash") {
   const runtime::HeadConfig config;
   CHECK(!show_table(config, {}).empty());
-  CHECK(!heads_table(config, {}).empty());
-  CHECK(nlohmann::json::parse(heads_json(config))["heads"].empty());
+  CHECK(!heads_table(config, {}, {}).empty());
+  CHECK(nlohmann::json::parse(heads_json(config, {}))["heads"].empty());
 }
 
 TEST_CASE("JSON holds the same facts") {
@@ -108,7 +109,8 @@ TEST_CASE("JSON holds the same facts") {
   CHECK(show["worst_heads"][0]["head"] == 3);
   CHECK(show["worst_heads"].size() == 10);
   CHECK(show["certificate"]["logit_kl"] == 0.018);
-  const auto heads = nlohmann::json::parse(heads_json(frozen()))["heads"];
+  const auto heads =
+      nlohmann::json::parse(heads_json(frozen(), select_heads(frozen(), {})))["heads"];
   REQUIRE(heads.size() == 12);
   CHECK(heads[0]["density"]["2048"] == 0.012);
   CHECK(heads[1]["vertical"] == 1000);
@@ -122,6 +124,78 @@ TEST_CASE("worst heads come by recall, then by place") {
   CHECK(places[0].head == 3);
   CHECK(places[3].layer == 0);  // 0.9 in layer 0 before 0.9 in layer 1
   CHECK(places[3].head == 3);
+}
+
+TEST_CASE("heads are selected by pattern and recall, and come in the order asked for") {
+  const runtime::HeadConfig config = frozen();
+  const auto all = select_heads(config, {});
+  REQUIRE(all.size() == 12);
+  for (size_t i = 0; i < all.size(); ++i)
+    CHECK(all[i] == HeadPlace{static_cast<int>(i / 6), static_cast<int>(i % 6)});
+  for (const HeadOrder order : {HeadOrder::place, HeadOrder::recall, HeadOrder::share})
+    CHECK(select_heads(config, {.order = order}).size() == all.size());
+  const auto by_recall = select_heads(config, {.order = HeadOrder::recall});
+  for (size_t i = 1; i < by_recall.size(); ++i)
+    CHECK(entry_at(config, by_recall[i - 1]).recall <= entry_at(config, by_recall[i]).recall);
+  const auto by_share = select_heads(config, {.order = HeadOrder::share});
+  CHECK(entry_at(config, by_share.front()).pattern == runtime::Pattern::dense);
+  const auto blocks = select_heads(config, {.pattern = runtime::Pattern::block_sparse});
+  CHECK(!blocks.empty());
+  for (const HeadPlace place : blocks)
+    CHECK(entry_at(config, place).pattern == runtime::Pattern::block_sparse);
+  for (const HeadPlace place : select_heads(config, {.below = 0.9}))
+    CHECK(entry_at(config, place).recall < 0.9);
+  CHECK(select_heads(config, {.below = 0.0}).empty());
+}
+
+TEST_CASE("CSV has a row per head and length, with as many fields as its header") {
+  const runtime::HeadConfig config = frozen();
+  std::istringstream lines(heads_csv(config, select_heads(config, {})));
+  std::string line;
+  std::getline(lines, line);
+  CHECK(line ==
+        "layer,head,pattern,recall,estimate,stride,sink,length,local,density,share,vertical,slash,"
+        "blocks");
+  const auto fields = std::count(line.begin(), line.end(), ',');
+  std::vector<std::string> rows;
+  while (std::getline(lines, line)) {
+    CHECK(std::count(line.begin(), line.end(), ',') == fields);
+    rows.push_back(line);
+  }
+  CHECK(rows.size() > 12);  // two lengths of some heads
+  CHECK(rows[0].starts_with("0,0,"));
+  CHECK(rows[0].find(",2048,") != std::string::npos);
+  CHECK(rows[0].find("0.012") != std::string::npos);
+  CHECK(rows[1].find(",8192,") != std::string::npos);
+}
+
+TEST_CASE("configs differ where heads run otherwise, not where they were measured otherwise") {
+  const runtime::HeadConfig a = frozen();
+  runtime::HeadConfig b = a;
+  CHECK(different_heads(a, b).empty());
+  b.layers[0][2].recall /= 2;
+  CHECK(different_heads(a, b).empty());
+  b.layers[1][4].sink += 16;
+  b.quality.held_out.reset();
+  REQUIRE(different_heads(a, b).size() == 1);
+  CHECK(different_heads(a, b)[0] == HeadPlace{1, 4});
+  CHECK(different_heads(b, a) == different_heads(a, b));
+  const std::string text = diff_table(a, b, {100, false});
+  has(text, "Heads that run otherwise: 1 of 12\n");
+  has(text, "\n    1    4  ");
+  has(text, "not certified");
+  const auto json = nlohmann::json::parse(diff_json(a, b));
+  REQUIRE(json["heads"].size() == 1);
+  CHECK(json["heads"][0]["a"]["head"] == 4);
+  CHECK(json["b"]["certificate"].is_null());
+}
+
+TEST_CASE("a head's place is read strictly") {
+  const runtime::HeadConfig::Model model = frozen().model;
+  REQUIRE(parse_place("1.5", model));
+  CHECK(*parse_place("1.5", model) == HeadPlace{1, 5});
+  for (const std::string text : {"", "1", "1.", ".5", "1.6", "2.0", "-1.0", "1.5x", "1,5", " 1.5"})
+    CHECK(!parse_place(text, model));
 }
 
 }  // namespace mi::search

@@ -6,16 +6,10 @@
 
 #include "libsearch/model/linear.h"
 #include "libsearch/search/planned_attention.h"
-#include "tests/support.h"
+#include "tests/search/model_support.h"
 
 namespace mi::search {
 namespace {
-
-const Model& tiny_model() {
-  static const auto model = Model::open(MI_TEST_DATA "/tiny-llama");
-  REQUIRE(model);
-  return **model;
-}
 
 std::vector<Sample> make_samples(std::initializer_list<int64_t> lengths, uint64_t seed) {
   std::vector<Sample> samples;

@@ -1,5 +1,6 @@
 #include "tools/mi-bench/peaks.h"
 
+#include <cpuid.h>
 #include <immintrin.h>
 #include <omp.h>
 #include <algorithm>
@@ -113,13 +114,32 @@ double (*loop_of(Unit unit))(float*) {
   return nullptr;
 }
 
-// tdpbf16ps takes 16 cycles, vdpbf16ps 2, vfmadd231ps half a cycle.
-constexpr std::array<UnitInfo, 4> kUnits = {{
-    {Unit::amx, "AMX bf16", "amx_bf16", "cpu_amx", 1024},
-    {Unit::dot, "AVX-512 bf16", "avx512_bf16", "cpu_avx512_bf16", 32},
-    {Unit::fma_avx512, "AVX-512 FMA", "avx512_fma", "cpu_avx512", 64},
-    {Unit::fma_avx2, "AVX2 FMA", "avx2_fma", "cpu_avx2", 32},
-}};
+// Of an AMD core 0x19 is Zen 3 and 4, 0x1a Zen 5; 0 of others.
+unsigned amd_family() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (!__builtin_cpu_is("amd") || __get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0) return 0;
+  return ((eax >> 8) & 0xf) + ((eax >> 20) & 0xff);
+}
+
+std::array<UnitInfo, 4> units_here() {
+  // Sapphire Rapids: tdpbf16ps takes 16 cycles, vdpbf16ps 2, vfmadd231ps half a cycle.
+  std::array<UnitInfo, 4> units = {{
+      {Unit::amx, "AMX bf16", "amx_bf16", "cpu_amx", 1024},
+      {Unit::dot, "AVX-512 bf16", "avx512_bf16", "cpu_avx512_bf16", 32},
+      {Unit::fma_avx512, "AVX-512 FMA", "avx512_fma", "cpu_avx512", 64},
+      {Unit::fma_avx2, "AVX2 FMA", "avx2_fma", "cpu_avx2", 32},
+  }};
+  // Zen 4 halves 512-bit instructions and starts a vdpbf16ps every cycle (measured); Zen 5 has
+  // units of 512 bits and starts two (not measured: AMD's tables).
+  const unsigned family = amd_family();
+  if (family == 0x19) {
+    units[1].flop_per_cycle = 64;
+    units[2].flop_per_cycle = 32;
+  } else if (family == 0x1a) {
+    units[1].flop_per_cycle = 128;
+  }
+  return units;
+}
 
 }  // namespace
 
@@ -136,7 +156,8 @@ double cpu_rate(int threads, const std::function<double()>& work) {
 }
 
 std::span<const UnitInfo> all_units() {
-  return kUnits;
+  static const std::array<UnitInfo, 4> units = units_here();
+  return units;
 }
 
 bool runs_here(std::string_view backend) {
@@ -145,9 +166,10 @@ bool runs_here(std::string_view backend) {
 
 const UnitInfo* unit_under(const kernels::Backend& backend, bool narrow) {
   const std::string_view name = narrow ? backend.name() : backend.f32().name();
-  const auto* found = std::find_if(kUnits.begin(), kUnits.end(),
-                                   [&](const UnitInfo& unit) { return unit.backend == name; });
-  return found == kUnits.end() ? nullptr : found;
+  const auto units = all_units();
+  const auto found = std::find_if(units.begin(), units.end(),
+                                  [&](const UnitInfo& unit) { return unit.backend == name; });
+  return found == units.end() ? nullptr : &*found;
 }
 
 Peak measure_peak(const UnitInfo& unit, int threads) {

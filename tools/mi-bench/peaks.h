@@ -20,7 +20,7 @@ struct UnitInfo {
   std::string_view name;
   std::string_view key;      // in JSON
   std::string_view backend;  // runs only where this one does
-  double flop_per_cycle;     // of one Sapphire Rapids core, as kernels/cpu leans on it
+  double flop_per_cycle;     // of one core of this kind
 };
 [[nodiscard]] std::span<const UnitInfo> all_units();
 [[nodiscard]] bool runs_here(std::string_view backend);

@@ -22,6 +22,12 @@ inline constexpr std::string_view kInspect = "mi-inspect";
 
 struct InspectOptions {
   std::string config;
+  std::string other;                 // of two head-configs the second
+  std::vector<std::string> configs;  // where any number may be given
+  std::string sort = "place";
+  std::string pattern;
+  std::optional<double> below;
+  bool csv = false;
   std::string report;
   LimitOptions limit;
   std::string output;
@@ -46,6 +52,9 @@ void add_commands(CLI::App& app, InspectOptions& options, std::function<int()>& 
 
 [[nodiscard]] Status run_show(const InspectOptions& options);
 [[nodiscard]] Status run_heads(const InspectOptions& options);
+[[nodiscard]] Status run_head(const InspectOptions& options);
+[[nodiscard]] int run_diff(const InspectOptions& options);
+[[nodiscard]] int run_validate(const InspectOptions& options);
 [[nodiscard]] Status run_pareto(const InspectOptions& options);
 [[nodiscard]] Status run_verify(const InspectOptions& options);
 [[nodiscard]] Status run_html(const InspectOptions& options);

@@ -1,5 +1,4 @@
 // A score report and a head-config as one HTML file.
-#include <charconv>
 #include <optional>
 
 #include <fmt/format.h>
@@ -12,23 +11,6 @@
 
 namespace mi::tools {
 namespace {
-
-// "3.7": layer 3, head 7.
-Result<search::HeadPlace> parse_place(const std::string& text,
-                                      const runtime::HeadConfig::Model& model) {
-  search::HeadPlace place;
-  const char* const end = text.data() + text.size();
-  const auto layer = std::from_chars(text.data(), end, place.layer);
-  if (layer.ec == std::errc() && layer.ptr != end && *layer.ptr == '.') {
-    const auto head = std::from_chars(layer.ptr + 1, end, place.head);
-    if (head.ec == std::errc() && head.ptr == end && place.layer >= 0 &&
-        place.layer < model.layers && place.head >= 0 && place.head < model.heads)
-      return place;
-  }
-  return fail(Code::invalid_argument,
-              fmt::format("heads: found {}, expected LAYER.HEAD from 0.0 to {}.{}", text,
-                          model.layers - 1, model.heads - 1));
-}
 
 // The file's config, or the one that the options ask for.
 Result<runtime::HeadConfig> config_of(const InspectOptions& options,
@@ -60,7 +42,7 @@ Status run_html(const InspectOptions& options) {
   MI_TRY(const runtime::HeadConfig config, config_of(options, report, asked));
   std::vector<search::HeadPlace> heads;
   for (const std::string& text : options.heads) {
-    MI_TRY(const search::HeadPlace place, parse_place(text, config.model));
+    MI_TRY(const search::HeadPlace place, search::parse_place(text, config.model));
     heads.push_back(place);
   }
   search::SearchOptions every;

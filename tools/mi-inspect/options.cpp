@@ -19,8 +19,46 @@ void add_heads(CLI::App& app, InspectOptions& options, std::function<int()>& run
   CLI::App* command =
       app.add_subcommand("heads", "One line per head: pattern, parameters and recall");
   command->add_option("config", options.config, "Head-config (YAML)")->required();
-  command->add_flag("--json", options.json, "Print JSON");
+  command
+      ->add_option("--sort", options.sort,
+                   "Layer by layer, by recall (worst first) or by share (dearest first)")
+      ->check(CLI::IsMember({"place", "recall", "share"}))
+      ->capture_default_str();
+  command->add_option("--pattern", options.pattern, "Only heads that run this pattern");
+  command->add_option("--below", options.below, "Only heads whose recall is below this")
+      ->check(CLI::Range(0.0, 1.0));
+  CLI::Option* json = command->add_flag("--json", options.json, "Print JSON");
+  command->add_flag("--csv", options.csv, "Print CSV, a line per head and calibrated length")
+      ->excludes(json);
   command->callback([&] { run = [&] { return report(kInspect, run_heads(options)); }; });
+}
+
+void add_head(CLI::App& app, InspectOptions& options, std::function<int()>& run) {
+  CLI::App* command = app.add_subcommand(
+      "head", "One head by a score report: figures by length and sample, its other candidates");
+  command->add_option("report", options.report, "Score report (written by mi-search)")->required();
+  command->add_option("config", options.config, "Head-config made from it")->required();
+  command->add_option("heads", options.heads, "LAYER.HEAD ...")->required();
+  command->callback([&] { run = [&] { return report(kInspect, run_head(options)); }; });
+}
+
+void add_diff(CLI::App& app, InspectOptions& options, std::function<int()>& run) {
+  CLI::App* command = app.add_subcommand(
+      "diff",
+      "Two head-configs of one model: figures and heads that run otherwise; exit code 1 if any");
+  command->add_option("a", options.config, "Head-config (YAML)")->required();
+  command->add_option("b", options.other, "Head-config (YAML)")->required();
+  command->add_flag("--json", options.json, "Print JSON");
+  command->callback([&] { run = [&] { return run_diff(options); }; });
+}
+
+void add_validate(CLI::App& app, InspectOptions& options, std::function<int()>& run) {
+  CLI::App* command = app.add_subcommand(
+      "validate", "Whether files are head-configs that the runtime takes: exit code 3 if not");
+  command->add_option("configs", options.configs, "Head-configs (YAML)")->required();
+  command->add_option("--model", options.model,
+                      "Hugging Face directory or GGUF file that they must be made for");
+  command->callback([&] { run = [&] { return run_validate(options); }; });
 }
 
 void add_pareto(CLI::App& app, InspectOptions& options, std::function<int()>& run) {
@@ -93,6 +131,9 @@ void add_html(CLI::App& app, InspectOptions& options, std::function<int()>& run)
 void add_commands(CLI::App& app, InspectOptions& options, std::function<int()>& run) {
   add_show(app, options, run);
   add_heads(app, options, run);
+  add_head(app, options, run);
+  add_diff(app, options, run);
+  add_validate(app, options, run);
   add_pareto(app, options, run);
   add_verify(app, options, run);
   add_html(app, options, run);

@@ -1,0 +1,117 @@
+#include "libsearch/report/head.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "libsearch/report/chosen.h"
+#include "libsearch/report/paint.h"
+
+namespace mi::search {
+namespace {
+
+constexpr int kRows = 14;
+constexpr int kLeastColumns = 20;
+constexpr int kMostColumns = 72;
+
+// Recall over cost, cost on a log scale: patterns differ most where they are cheapest.
+class Picture {
+ public:
+  Picture(const std::vector<HeadFigures>& candidates, int columns) : columns_(columns) {
+    for (const HeadFigures& candidate : candidates) {
+      if (candidate.share > 0) left_ = std::min(left_, candidate.share);
+      bottom_ = std::min(bottom_, candidate.recall);
+    }
+    bottom_ = std::floor(bottom_ * 20) / 20;
+    rows_.assign(kRows, std::string(static_cast<size_t>(columns), ' '));
+    for (const HeadFigures& candidate : candidates) {
+      const bool beaten =
+          std::any_of(candidates.begin(), candidates.end(), [&](const HeadFigures& other) {
+            return other.share <= candidate.share && other.recall >= candidate.recall &&
+                   (other.share < candidate.share || other.recall > candidate.recall);
+          });
+      char& mark = at(candidate);
+      if (mark != '+') mark = beaten ? '.' : '+';
+    }
+  }
+
+  void choose(const HeadFigures& candidate) { at(candidate) = '@'; }
+
+  [[nodiscard]] std::string text() const {
+    std::string out;
+    for (int row = 0; row < kRows; ++row) {
+      const double recall = 1 - (1 - bottom_) * row / (kRows - 1);
+      std::string line = fmt::format("  {:.3f} |{}", recall, rows_[static_cast<size_t>(row)]);
+      line.erase(line.find_last_not_of(' ') + 1);
+      out += line + "\n";
+    }
+    out += fmt::format("{:8}+{}\n", "", std::string(static_cast<size_t>(columns_), '-'));
+    return out + fmt::format("{:9}{:<{}}{}\n", "", percent_text(left_), columns_ - 8, "100.00 %");
+  }
+
+ private:
+  char& at(const HeadFigures& candidate) {
+    const double share = std::clamp(candidate.share, left_, 1.0);
+    const double x = left_ < 1 ? std::log(share / left_) / -std::log(left_) : 1;
+    const double y = bottom_ < 1 ? (1 - candidate.recall) / (1 - bottom_) : 0;
+    const auto row = static_cast<size_t>(std::lround(std::clamp(y, 0.0, 1.0) * (kRows - 1)));
+    return rows_[row][static_cast<size_t>(std::lround(x * (columns_ - 1)))];
+  }
+
+  int columns_;
+  double left_ = 1, bottom_ = 1;
+  std::vector<std::string> rows_;
+};
+
+std::string figures_row(std::string_view name, size_t width, const HeadFigures& figures) {
+  return fmt::format("{:<{}}{:>9.4f}{:>9.4f}{:>9.4f}{:>11.4f}{:>10}{:>9.4f}\n", name, width,
+                     figures.recall, figures.recall_p05, figures.recall_min, figures.recall_last,
+                     percent_text(figures.share), figures.regret);
+}
+
+}  // namespace
+
+std::string head_text(const ScoreReport& report, const runtime::HeadConfig& config, HeadPlace place,
+                      TextStyle style) {
+  const Painter painter(style.colour);
+  const runtime::HeadEntry& entry = entry_at(config, place);
+  const auto lengths = lengths_of(report.table);
+  const ChosenCandidates chosen = chosen_candidates(
+      report, config)[static_cast<size_t>(place.layer)][static_cast<size_t>(place.head)];
+  std::string out = fmt::format(
+      "{} of {}\n{}", painter.bold(fmt::format("layer {} head {}", place.layer, place.head)),
+      printable(config.model.name), to_string(entry.pattern));
+  const std::string parameters = parameters_text(entry);
+  out += fmt::format("{}{}\n\n", parameters.empty() ? "" : ", ", parameters);
+  if (chosen.empty()) {
+    out += "These parameters are none of the report's candidates: nothing is known of them.\n\n";
+  } else {
+    size_t width = 14;
+    for (const runtime::SampleNote& note : report.samples)
+      width = std::max(width, printable(note.source).size() + 10);
+    out += fmt::format("{:<{}}{:>9}{:>9}{:>9}{:>11}{:>10}{:>9}\n", "", width, "recall", "p05",
+                       "min", "last rows", "cost", "regret");
+    for (size_t t = 0; t < lengths.size(); ++t) {
+      out += figures_row(fmt::format("{} tokens", lengths[t]), width,
+                         figures_of(report.table.samples, lengths[t], place, chosen[t]));
+      for (size_t s = 0; s < report.samples.size(); ++s) {
+        if (report.table.samples[s].length != lengths[t]) continue;
+        out += figures_row("  " + printable(report.samples[s].source), width,
+                           figures_of({&report.table.samples[s], 1}, lengths[t], place, chosen[t]));
+      }
+    }
+    out += "Regret: recall that the best keys of equal cost would add.\n\n";
+  }
+  std::vector<HeadFigures> candidates;
+  for (size_t c = 0; c < report.space.candidates(); ++c)
+    candidates.push_back(figures_of(report.table.samples, lengths.back(), place, c));
+  Picture picture(candidates, std::clamp(style.width - 12, kLeastColumns, kMostColumns));
+  if (!chosen.empty()) picture.choose(candidates[chosen.back()]);
+  out += fmt::format("{} at {} tokens: recall over cost\n{}", painter.bold("Candidates"),
+                     lengths.back(), picture.text());
+  return out + "  @ chosen   + none is better at its cost   . others\n";
+}
+
+}  // namespace mi::search
