@@ -252,9 +252,10 @@ std::string diff_table(const HeadConfig& a, const HeadConfig& b, TextStyle style
   if (places.empty()) return out;
   const int width = std::max(20, (style.width - 10) / 2 - 2);
   const auto cell = [&](const HeadEntry& head) {
-    return cut(
-        fmt::format("{:.4f} {} {}", head.recall, to_string(head.pattern), parameters_text(head)),
-        width);
+    const std::string parameters = parameters_text(head);
+    return cut(fmt::format("{:.4f} {}{}{}", head.recall, to_string(head.pattern),
+                           parameters.empty() ? "" : " ", parameters),
+               width);
   };
   out += fmt::format("layer head  {:<{}}  {}\n", "recall and what runs in A", width, "in B");
   for (const HeadPlace place : places)

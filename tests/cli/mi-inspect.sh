@@ -54,7 +54,7 @@ expect 0 heads --sort recall --below 0.5 "$data/config_v1.yaml"
 [[ $(sed -n 2p "$work/out") == '    1    3  0.0000 '* ]]
 expect 0 heads --pattern dense "$data/config_v1.yaml"
 if grep -q stripe "$work/out"; then echo 'other patterns than asked for'; exit 1; fi
-expect 1 heads --pattern strip "$data/config_v1.yaml"
+expect 2 heads --pattern strip "$data/config_v1.yaml"
 has err 'pattern: found strip, expected one of dense'
 
 expect 0 diff "$data/config_v1.yaml" "$data/config_v1.yaml"

@@ -59,7 +59,7 @@ has out 'layer 1 head 0 of'
 has out '@ chosen'
 got=0
 "$inspect" head one.report.h5 one.yaml 99.0 >out 2>err || got=$?
-[[ $got == 1 ]]
+[[ $got == 2 ]]
 has err 'heads: found 99.0, expected LAYER.HEAD from 0.0 to'
 "$inspect" pareto one.report.h5 >out 2>err
 has out ' 50 % '
