@@ -30,8 +30,8 @@ struct HeadFigures {
   double error = 0;        // mean
 };
 
-[[nodiscard]] HeadFigures figures_of(std::span<const SampleScores> samples, int64_t length, HeadPlace place,
-                                     size_t candidate);
+[[nodiscard]] HeadFigures figures_of(std::span<const SampleScores> samples, int64_t length,
+                                     HeadPlace place, size_t candidate);
 
 // Code::schema unless the config is of the report's model and was calibrated on its samples.
 [[nodiscard]] Status check_same_scores(const ScoreReport& report, std::string_view report_file,
