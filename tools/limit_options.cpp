@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "tools/number_check.h"
 #include "tools/words.h"
 
 namespace mi::tools {
@@ -27,12 +28,7 @@ void add_limit_options(CLI::App& app, LimitOptions& options) {
       app.add_option("--min-recall", options.min_recall,
                      "Least cost that keeps this recall in 95% of every head's row blocks; with "
                      "--budget, an error if that costs more")
-          ->check([](const std::string& given) {
-            double value = 0;  // CLI::Range lets nan through
-            return CLI::detail::lexical_cast(given, value) && value >= 0 && value <= 1
-                       ? std::string()
-                       : "expected a recall from 0 to 1, got " + given;
-          });
+          ->check(number_between(0, 1));
   min_recall->excludes(allocate);
   app.add_flag("--strict", options.strict,
                "Warnings (of samples that are short or repeat, of heads that lose too much) are "

@@ -86,7 +86,7 @@ std::string head_text(const ScoreReport& report, const runtime::HeadConfig& conf
   const std::string parameters = parameters_text(entry);
   out += fmt::format("{}{}\n\n", parameters.empty() ? "" : ", ", parameters);
   if (chosen.empty()) {
-    out += "These parameters are none of the report's candidates: nothing is known of them.\n\n";
+    out += "At some length these parameters are none of the report's candidates: no figures.\n\n";
   } else {
     size_t width = 14;
     for (const runtime::SampleNote& note : report.samples)
@@ -102,7 +102,10 @@ std::string head_text(const ScoreReport& report, const runtime::HeadConfig& conf
                            figures_of({&report.table.samples[s], 1}, lengths[t], place, chosen[t]));
       }
     }
-    out += "Regret: recall that the best keys of equal cost would add.\n\n";
+    out +=
+        "Of the candidate as scored: caps (share) are spent by the whole layer. Regret: recall "
+        "that\n"
+        "the best keys of equal cost would add.\n\n";
   }
   std::vector<HeadFigures> candidates;
   for (size_t c = 0; c < report.space.candidates(); ++c)
@@ -111,7 +114,8 @@ std::string head_text(const ScoreReport& report, const runtime::HeadConfig& conf
   if (!chosen.empty()) picture.choose(candidates[chosen.back()]);
   out += fmt::format("{} at {} tokens: recall over cost\n{}", painter.bold("Candidates"),
                      lengths.back(), picture.text());
-  return out + "  @ chosen   + none is better at its cost   . others\n";
+  return out + (chosen.empty() ? "" : "  @ chosen ") +
+         "  + none is better at its cost   . others\n";
 }
 
 }  // namespace mi::search

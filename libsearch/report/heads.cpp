@@ -20,7 +20,8 @@ std::string per_length_text(std::string_view name, const runtime::PerLength& val
   if (values.empty()) return "";
   std::string out;
   for (const auto& [length, value] : values)
-    out += fmt::format("{}{:.6g}", out.empty() ? "" : "/", value * factor);
+    out += (out.empty() ? "" : "/") +
+           (factor == 1 ? fmt::format("{}", value) : fmt::format("{:.6g}", value * factor));
   return fmt::format(", {} {}{}", name, out, factor == 100 ? " %" : "");
 }
 

@@ -82,6 +82,7 @@ Json summary(const HeadConfig& config) {
                    {"p05", quality.recall_p05},
                    {"min", quality.recall_min},
                    {"last", quality.recall_last}};
+  out["kernel"] = {{"last", config.kernel.last}, {"dense_below", config.kernel.dense_below}};
   out["warnings"] = config.warnings;
   out["certificate"] = nullptr;
   if (quality.held_out)

@@ -244,6 +244,10 @@ std::string diff_table(const HeadConfig& a, const HeadConfig& b, TextStyle style
       [](const runtime::HeldOut& held_out) { return percent_text(held_out.top1_agreement); });
   out += line("KL(dense, sparse)", kl.first, kl.second) +
          line("same top token", top.first, top.second);
+  const auto kernel = [](const HeadConfig& config) {
+    return fmt::format("last {}, dense below {}", config.kernel.last, config.kernel.dense_below);
+  };
+  out += line("kernel", kernel(a), kernel(b));
   const std::vector<HeadPlace> places = different_heads(a, b);
   size_t heads = 0;
   for (const auto& layer : a.layers) heads += layer.size();
@@ -261,7 +265,10 @@ std::string diff_table(const HeadConfig& a, const HeadConfig& b, TextStyle style
   for (const HeadPlace place : places)
     out += fmt::format("{:>5} {:>4}  {:<{}}  {}\n", place.layer, place.head,
                        cell(entry_at(a, place)), width, cell(entry_at(b, place)));
-  return out;
+  const std::string note_a = lengths_note(a);
+  const std::string note_b = lengths_note(b);
+  if (note_a == note_b) return out + note_a;
+  return out + (note_a.empty() ? "" : "A: " + note_a) + (note_b.empty() ? "" : "B: " + note_b);
 }
 
 }  // namespace mi::search

@@ -66,6 +66,13 @@ is_empty err
 expect 1 diff --json "$data/config_v1.yaml" "$work/other.yaml"
 has out '"sink": 32'
 expect 3 diff "$data/config_v1.yaml" "$work/absent.yaml"
+sed 's/last: 64/last: 128/' "$data/config_v1.yaml" >"$work/other-kernel.yaml"
+expect 1 diff "$data/config_v1.yaml" "$work/other-kernel.yaml"
+has out 'last 128'
+sed 's/sha256:8f3a09c1/sha256:8f3a09c2/' "$data/config_v1.yaml" >"$work/other-model.yaml"
+expect 3 diff "$data/config_v1.yaml" "$work/other-model.yaml"
+has err 'other-model.yaml: model: found SmolLM2-135M-Instruct (sha256:8f3a09c2)'
+expect 2 heads --below nan "$data/config_v1.yaml"
 
 expect 0 validate "$data/config_v1.yaml" "$work/other.yaml"
 has out 'other.yaml: valid, 2 layers x 6 heads'

@@ -61,6 +61,11 @@ got=0
 "$inspect" head one.report.h5 one.yaml 99.0 >out 2>err || got=$?
 [[ $got == 2 ]]
 has err 'heads: found 99.0, expected LAYER.HEAD from 0.0 to'
+sed 's/last: 64/last: 128/' one.yaml >last.yaml
+got=0
+"$inspect" head one.report.h5 last.yaml 0.1 >out 2>err || got=$?
+[[ $got == 3 ]]
+has err 'last.yaml: kernel.last: found 128, expected 64 as in one.report.h5'
 "$inspect" pareto one.report.h5 >out 2>err
 has out ' 50 % '
 # Killed at whatever moment and resumed, a search ends in the same bytes.

@@ -107,8 +107,9 @@ TEST_CASE("a head's figures are its candidate's, by length and by sample, and it
   std::istringstream lines(head_text(report, config, place, {60, false}).substr(text.find("Cand")));
   for (std::string line; std::getline(lines, line);) CHECK(line.size() <= 60);
   config.layers[2][4].sink += 1;
-  CHECK(head_text(report, config, place, {}).find("none of the report's candidates") !=
-        std::string::npos);
+  const std::string edited = head_text(report, config, place, {});
+  CHECK(edited.find("none of the report's candidates") != std::string::npos);
+  CHECK(count_of(edited, "@") == 0);
 }
 
 TEST_CASE("the page's numbers are the report's and the config's", "[cpu]") {

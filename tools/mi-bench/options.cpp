@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include "tools/mi-bench/commands.h"
+#include "tools/number_check.h"
 #include "tools/terminal.h"
 
 namespace mi::tools {
@@ -190,7 +191,7 @@ void add_tensors(CLI::App& app, BenchOptions& options, std::function<int()>& run
   command
       ->add_option("--stripe", options.share,
                    "Sparse: stripe pattern that spends this share of dense (default: dense)")
-      ->check(CLI::Range(0.001, 1.0));
+      ->check(number_between(0.001, 1));
   command->add_option("--element", options.element, "bf16, or f32: inputs are widened")
       ->check(CLI::IsMember({"bf16", "f32"}))
       ->capture_default_str();

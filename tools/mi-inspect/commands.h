@@ -43,6 +43,11 @@ struct InspectOptions {
 };
 // Of a search that scored all its samples.
 [[nodiscard]] Result<search::ScoreReport> load_complete_report(const std::string& path);
+// Leaves of the report the lengths that the config was calibrated at; an error unless the config's
+// figures are then the report's.
+[[nodiscard]] Status match_report(search::ScoreReport& report, const std::string& report_file,
+                                  const runtime::HeadConfig& config,
+                                  const std::string& config_file);
 // Whether the report has what the objective needs.
 [[nodiscard]] Status check_objective(const std::string& path, const search::ScoreReport& report,
                                      search::Objective objective);

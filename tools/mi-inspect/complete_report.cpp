@@ -1,5 +1,8 @@
+#include <algorithm>
+
 #include <fmt/format.h>
 
+#include "libsearch/report/chosen.h"
 #include "libsearch/report/report_file.h"
 #include "tools/mi-inspect/commands.h"
 
@@ -13,6 +16,23 @@ Result<search::ScoreReport> load_complete_report(const std::string& path) {
                             "finishes it",
                             path, report.table.samples.size(), report.samples.size()));
   return report;
+}
+
+Status match_report(search::ScoreReport& report, const std::string& report_file,
+                    const runtime::HeadConfig& config, const std::string& config_file) {
+  const auto known = search::lengths_of(report.table);
+  const auto& lengths = config.calibration.lengths;
+  const bool all_known = std::all_of(lengths.begin(), lengths.end(), [&](int64_t length) {
+    return std::find(known.begin(), known.end(), length) != known.end();
+  });
+  // What it lacks is told by the check of samples.
+  if (all_known && !lengths.empty()) MI_CHECK(report.keep_lengths(lengths));
+  MI_CHECK(search::check_same_scores(report, report_file, config, config_file));
+  if (config.kernel.last != report.last)
+    return fail(Code::schema,
+                fmt::format("{}: kernel.last: found {}, expected {} as in {}", config_file,
+                            config.kernel.last, report.last, report_file));
+  return {};
 }
 
 Status check_objective(const std::string& path, const search::ScoreReport& report,

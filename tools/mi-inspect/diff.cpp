@@ -13,15 +13,19 @@ namespace {
 Result<bool> print_diff(const InspectOptions& options) {
   MI_TRY(const auto a, runtime::load_config(options.config));
   MI_TRY(const auto b, runtime::load_config(options.other));
-  if (a.model.layers != b.model.layers || a.model.heads != b.model.heads)
-    return fail(
-        Code::invalid_argument,
-        fmt::format("{}: found {} layers x {} heads, expected {} x {} as in {}", options.other,
-                    b.model.layers, b.model.heads, a.model.layers, a.model.heads, options.config));
+  const auto model = [](const runtime::HeadConfig::Model& m) {
+    return fmt::format("{} ({:.15}), {} layers x {} heads", m.name, m.fingerprint, m.layers,
+                       m.heads);
+  };
+  if (a.model.fingerprint != b.model.fingerprint || a.model.layers != b.model.layers ||
+      a.model.heads != b.model.heads)
+    return fail(Code::schema,
+                fmt::format("{}: model: found {}, expected {} as in {}", options.other,
+                            model(b.model), model(a.model), options.config));
   const Terminal out = terminal(STDOUT_FILENO);
   MI_CHECK(print_result(options.json ? search::diff_json(a, b)
                                      : search::diff_table(a, b, {out.width, out.colour})));
-  return search::different_heads(a, b).empty();
+  return a.kernel == b.kernel && search::different_heads(a, b).empty();
 }
 
 }  // namespace

@@ -9,9 +9,9 @@
 namespace mi::tools {
 
 Status run_head(const InspectOptions& options) {
-  MI_TRY(const search::ScoreReport report, load_complete_report(options.report));
+  MI_TRY(search::ScoreReport report, load_complete_report(options.report));
   MI_TRY(const auto config, runtime::load_config(options.config));
-  MI_CHECK(search::check_same_scores(report, options.report, config, options.config));
+  MI_CHECK(match_report(report, options.report, config, options.config));
   const Terminal out = terminal(STDOUT_FILENO);
   std::string text;
   for (const std::string& head : options.heads) {

@@ -13,12 +13,11 @@ namespace mi::tools {
 namespace {
 
 // The file's config, or the one that the options ask for.
-Result<runtime::HeadConfig> config_of(const InspectOptions& options,
-                                      const search::ScoreReport& report,
+Result<runtime::HeadConfig> config_of(const InspectOptions& options, search::ScoreReport& report,
                                       const search::SearchOptions& asked) {
   if (!options.config.empty()) {
     MI_TRY(runtime::HeadConfig config, runtime::load_config(options.config));
-    MI_CHECK(search::check_same_scores(report, options.report, config, options.config));
+    MI_CHECK(match_report(report, options.report, config, options.config));
     return config;
   }
   MI_TRY(search::Configured made, search::configure(report, asked));
@@ -37,7 +36,7 @@ Status run_html(const InspectOptions& options) {
                             "allocate one (--budget 15%)",
                             given.empty() ? "none" : options.config + " and " + given));
   MI_CHECK(runtime::check_writable(options.output));
-  MI_TRY(const search::ScoreReport report, load_complete_report(options.report));
+  MI_TRY(search::ScoreReport report, load_complete_report(options.report));
   MI_CHECK(check_objective(options.report, report, asked.objective));
   MI_TRY(const runtime::HeadConfig config, config_of(options, report, asked));
   std::vector<search::HeadPlace> heads;

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include "tools/mi-inspect/commands.h"
+#include "tools/number_check.h"
 #include "tools/terminal.h"
 
 namespace mi::tools {
@@ -26,7 +27,7 @@ void add_heads(CLI::App& app, InspectOptions& options, std::function<int()>& run
       ->capture_default_str();
   command->add_option("--pattern", options.pattern, "Only heads that run this pattern");
   command->add_option("--below", options.below, "Only heads whose recall is below this")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(number_between(0, 1));
   CLI::Option* json = command->add_flag("--json", options.json, "Print JSON");
   command->add_flag("--csv", options.csv, "Print CSV, a line per head and calibrated length")
       ->excludes(json);
@@ -43,9 +44,9 @@ void add_head(CLI::App& app, InspectOptions& options, std::function<int()>& run)
 }
 
 void add_diff(CLI::App& app, InspectOptions& options, std::function<int()>& run) {
-  CLI::App* command = app.add_subcommand(
-      "diff",
-      "Two head-configs of one model: figures and heads that run otherwise; exit code 1 if any");
+  CLI::App* command = app.add_subcommand("diff",
+                                         "Two head-configs of one model: figures and what runs "
+                                         "otherwise; exit code 1 if anything does");
   command->add_option("a", options.config, "Head-config (YAML)")->required();
   command->add_option("b", options.other, "Head-config (YAML)")->required();
   command->add_flag("--json", options.json, "Print JSON");
@@ -92,11 +93,11 @@ void add_verify(CLI::App& app, InspectOptions& options, std::function<int()>& ru
   command
       ->add_option("--min-recall", options.least_recall,
                    "Least mean recall of attention mass, such as 0.9")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(number_between(0, 1));
   command
       ->add_option("--max-kl", options.most_kl,
                    "Most KL(dense, sparse) of the next token in nats, such as 0.05")
-      ->check(CLI::Range(0.0, 1e6));
+      ->check(number_between(0, 1e6));
   command
       ->add_option("--chunk", options.chunk,
                    "Prefill so many tokens at a time (default: prompts as a whole)")
