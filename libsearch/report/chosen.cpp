@@ -102,6 +102,19 @@ HeadFigures figures_of(std::span<const SampleScores> samples, int64_t length, He
   return mean;
 }
 
+Status check_same_model(const runtime::HeadConfig& config, std::string_view config_file,
+                        const runtime::HeadConfig::Model& model, std::string_view model_file) {
+  if (config.model.fingerprint == model.fingerprint && config.model.layers == model.layers &&
+      config.model.heads == model.heads)
+    return {};
+  const auto text = [](const runtime::HeadConfig::Model& m) {
+    return fmt::format("{} ({:.15}), {} layers x {} heads", m.name, m.fingerprint, m.layers,
+                       m.heads);
+  };
+  return fail(Code::schema, fmt::format("{}: model: found {}, expected {} as in {}", config_file,
+                                        text(config.model), text(model), model_file));
+}
+
 Status check_same_scores(const ScoreReport& report, std::string_view report_file,
                          const runtime::HeadConfig& config, std::string_view config_file) {
   const auto refuse = [&](std::string_view what, const std::string& found,
@@ -109,13 +122,7 @@ Status check_same_scores(const ScoreReport& report, std::string_view report_file
     return fail(Code::schema, fmt::format("{}: {}: found {}, expected {} as in {}", config_file,
                                           what, found, expected, report_file));
   };
-  const auto model = [](const runtime::HeadConfig::Model& m) {
-    return fmt::format("{} ({:.15}), {} layers x {} heads", m.name, m.fingerprint, m.layers,
-                       m.heads);
-  };
-  if (config.model.fingerprint != report.model.fingerprint ||
-      config.model.layers != report.model.layers || config.model.heads != report.model.heads)
-    return refuse("model", model(config.model), model(report.model));
+  MI_CHECK(check_same_model(config, config_file, report.model, report_file));
   const auto& found = config.calibration.samples;
   if (found.size() != report.samples.size())
     return refuse("calibration", fmt::format("{} samples", found.size()),

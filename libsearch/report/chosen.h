@@ -33,6 +33,12 @@ struct HeadFigures {
 [[nodiscard]] HeadFigures figures_of(std::span<const SampleScores> samples, int64_t length,
                                      HeadPlace place, size_t candidate);
 
+// Code::schema unless the config is of that model, which `model_file` holds.
+[[nodiscard]] Status check_same_model(const runtime::HeadConfig& config,
+                                      std::string_view config_file,
+                                      const runtime::HeadConfig::Model& model,
+                                      std::string_view model_file);
+
 // Code::schema unless the config is of the report's model and was calibrated on its samples.
 [[nodiscard]] Status check_same_scores(const ScoreReport& report, std::string_view report_file,
                                        const runtime::HeadConfig& config,
