@@ -69,6 +69,10 @@ std::string text_of(const runtime::SampleNote& note) {
 
 }  // namespace
 
+ChosenCandidates chosen_candidates(const ScoreReport& report, const HeadEntry& entry) {
+  return chosen_of(report.space, entry, lengths_of(report.table));
+}
+
 std::vector<std::vector<ChosenCandidates>> chosen_candidates(const ScoreReport& report,
                                                              const runtime::HeadConfig& config) {
   const auto lengths = lengths_of(report.table);

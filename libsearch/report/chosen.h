@@ -15,6 +15,8 @@ namespace mi::search {
 // [length] of one head, lengths rising; empty where its parameters are those of no candidate.
 using ChosenCandidates = std::vector<size_t>;
 
+[[nodiscard]] ChosenCandidates chosen_candidates(const ScoreReport& report,
+                                                 const runtime::HeadEntry& entry);
 // [layer][head]. The config must be of the report's model and calibration samples.
 [[nodiscard]] std::vector<std::vector<ChosenCandidates>> chosen_candidates(
     const ScoreReport& report, const runtime::HeadConfig& config);

@@ -78,8 +78,7 @@ std::string head_text(const ScoreReport& report, const runtime::HeadConfig& conf
   const Painter painter(style.colour);
   const runtime::HeadEntry& entry = entry_at(config, place);
   const auto lengths = lengths_of(report.table);
-  const ChosenCandidates chosen = chosen_candidates(
-      report, config)[static_cast<size_t>(place.layer)][static_cast<size_t>(place.head)];
+  const ChosenCandidates chosen = chosen_candidates(report, entry);
   std::string out = fmt::format(
       "{} of {}\n{}", painter.bold(fmt::format("layer {} head {}", place.layer, place.head)),
       printable(config.model.name), to_string(entry.pattern));
@@ -103,9 +102,8 @@ std::string head_text(const ScoreReport& report, const runtime::HeadConfig& conf
       }
     }
     out +=
-        "Of the candidate as scored: caps (share) are spent by the whole layer. Regret: recall "
-        "that\n"
-        "the best keys of equal cost would add.\n\n";
+        "Of the candidate as scored: caps (share) are spent by the whole layer. Regret: recall that"
+        "\nthe best keys of equal cost would add.\n\n";
   }
   std::vector<HeadFigures> candidates;
   for (size_t c = 0; c < report.space.candidates(); ++c)
