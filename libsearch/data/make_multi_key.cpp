@@ -8,7 +8,8 @@ namespace mi::search {
 
 Result<Draft> make_multi_key(const SampleSpec& spec, int64_t length, uint64_t seed,
                              const Tokenizer& tokenizer) {
-  constexpr size_t kKeys = 8;
+  constexpr size_t kKeys = kMultiKeyFacts;
+  const auto asked_fact = static_cast<size_t>(spec.asked);
   constexpr int kDigits = 5;
   SampleRandom random(seed, length);
   auto cities = kCities;
@@ -26,14 +27,14 @@ Result<Draft> make_multi_key(const SampleSpec& spec, int64_t length, uint64_t se
     facts.push_back({0, std::move(ids)});
     secrets.push_back(std::move(secret));
   }
-  const Secret& asked = secrets.front();
+  const Secret& asked = secrets[asked_fact];
   MI_TRY(const Ids question, asked.question(tokenizer));
   MI_TRY(const Ids answer, asked.answer(tokenizer));
   const auto fixed = static_cast<int64_t>(fact_tokens + question.size() + answer.size());
   if (length < fixed) return length_too_small(spec, length, fixed);
   MI_TRY(const auto hay, make_hay(spec, length - fixed, random, tokenizer));
   for (Fact& fact : facts) fact.place = random.below(hay.size() + 1);
-  if (spec.depth) facts.front().place = place_at(hay, *spec.depth);
+  if (spec.depth) facts[asked_fact].place = place_at(hay, *spec.depth);
   return ask(hide(hay, facts), question, answer);
 }
 

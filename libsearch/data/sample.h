@@ -27,6 +27,7 @@ struct Sample {
 
 // A recipe, described in calib_data/README.md: what to calibrate on and, disjoint, what to certify
 // on.
+inline constexpr int kMultiKeyFacts = 8;  // of a multi_key sample
 struct SampleSpec {
   std::string kind;
   std::vector<std::filesystem::path> texts;  // resolved against the recipe's folder
@@ -39,6 +40,7 @@ struct SampleSpec {
   // needle, multi_key: where in the text the asked fact lies, from 0 to 1; drawn when not given. No
   // key of recipes.
   std::optional<double> depth;
+  int asked = 0;  // multi_key: which of the facts is asked for. No key of recipes.
 };
 struct Recipe {
   std::string name;

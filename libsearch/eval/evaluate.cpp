@@ -9,10 +9,12 @@
 #include <optional>
 #include <type_traits>
 #include <utility>
+#include <variant>
 
 #include <Eigen/Core>
 
 #include "libsearch/search/decode.h"
+#include "libsearch/search/kv_cache.h"
 #include "libsearch/search/planned_attention.h"
 
 namespace mi::search {
@@ -43,33 +45,56 @@ class Contestant {
   [[nodiscard]] const runtime::HeadConfig& config() const { return config_; }
   [[nodiscard]] const std::vector<std::string>& notes() const { return plan_->notes(); }
 
-  [[nodiscard]] Result<Pass> prefill(std::span<const int32_t> ids,
-                                     const LayerProgressFn& progress) {
+  // `more`: tokens that may follow by ask(); 0 where none do.
+  [[nodiscard]] Result<Pass> prefill(std::span<const int32_t> ids, const LayerProgressFn& progress,
+                                     int64_t more = 0) {
     if (!plan_ || length_ != std::ssize(ids)) {
       plan_.reset();  // before the memory of the next one is taken
       MI_TRY(plan_, PlannedAttention::make(config_, std::ssize(ids), compute_, compute_.element));
       length_ = std::ssize(ids);
     }
-    return compute_.element == runtime::Element::bf16 ? run<bf16>(ids, progress)
-                                                      : run<float>(ids, progress);
+    cache_.emplace<std::monostate>();
+    const auto keep = [&](auto zero) {
+      if (more > 0) cache_.emplace<KvCache<decltype(zero)>>(model_.spec(), length_ + more);
+    };
+    if (compute_.element == runtime::Element::bf16) {
+      keep(bf16{});
+      return run<bf16>(ids, *plan_, 0, progress);
+    }
+    keep(float{});
+    return run<float>(ids, *plan_, 0, progress);
+  }
+
+  // What follows the prompt of the last prefill, in place of what was asked before.
+  [[nodiscard]] Result<Tensor<float, 2>> ask(std::span<const int32_t> ids) {
+    MI_TRY(PlannedAttention plan,
+           PlannedAttention::make(config_, std::ssize(ids), compute_, compute_.element,
+                                  length_ + std::ssize(ids)));
+    MI_TRY(Pass pass, compute_.element == runtime::Element::bf16
+                          ? run<bf16>(ids, plan, length_, {})
+                          : run<float>(ids, plan, length_, {}));
+    return std::move(pass.hidden);
   }
 
  private:
   template <class T>
-  [[nodiscard]] Result<Pass> run(std::span<const int32_t> ids, const LayerProgressFn& progress) {
+  [[nodiscard]] Result<Pass> run(std::span<const int32_t> ids, PlannedAttention& plan, int64_t at,
+                                 const LayerProgressFn& progress) {
     const ModelSpec& spec = model_.spec();
+    auto* cache = std::get_if<KvCache<T>>(&cache_);
     Pass pass;
     const BasicAttentionFn<T> attend = [&](const BasicLayerQkv<T>& layer,
                                            TensorView<T, 3> o) -> Status {
+      const BasicLayerQkv<T> all = cache == nullptr ? layer : cache->add(layer, at);
       const Clock::time_point start = Clock::now();
-      MI_CHECK(plan_->run(layer, o));
+      MI_CHECK(plan.run(all, o));
       pass.cost.attention_seconds += seconds_since(start);
-      for (const runtime::HeadStats& head : plan_->stats())
+      for (const runtime::HeadStats& head : plan.stats())
         pass.cost.share += head.share / spec.heads / spec.layers;
       return {};
     };
     const Clock::time_point start = Clock::now();
-    MI_TRY(pass.hidden, model_.forward(ids, attend, progress));
+    MI_TRY(pass.hidden, model_.forward(ids, attend, progress, at));
     pass.cost.seconds = seconds_since(start);
     return pass;
   }
@@ -78,7 +103,8 @@ class Contestant {
   runtime::HeadConfig config_;
   ComputeOptions compute_;
   std::optional<PlannedAttention> plan_;
-  int64_t length_ = 0;
+  int64_t length_ = 0;  // of the last prefill
+  std::variant<std::monostate, KvCache<float>, KvCache<bf16>> cache_;
 };
 
 struct TokenScore {
@@ -101,7 +127,7 @@ class Evaluator {
     WindowResult result{window.source, window.length(), {}, {}, {}, {}};
     MI_CHECK(in_turns([&](Contestant& contestant, bool sparse) -> Status {
       MI_TRY(const Pass pass, contestant.prefill(window.ids, layer_done_));
-      MI_TRY(const auto scores, score(pass.hidden, window.ids, 1, window.length()));
+      MI_TRY(const auto scores, score(pass.hidden, 0, window.ids, 1, window.length()));
       auto& nll = sparse ? result.sparse_nll : result.dense_nll;
       for (const TokenScore& token : scores) nll.push_back(static_cast<float>(-token.logp));
       (sparse ? result.sparse : result.dense) = pass.cost;
@@ -110,31 +136,50 @@ class Evaluator {
     return result;
   }
 
-  [[nodiscard]] Result<AnsweredQuestion> answer(const Question& question) {
-    const Sample& sample = question.sample;
-    if (sample.answer_begin < 1 || sample.answer_begin >= sample.answer_end)
-      return fail(Code::invalid_argument, sample.source + ": has no answer to judge");
-    AnsweredQuestion result{sample.source,
-                            sample.length(),
-                            sample.answer_end - sample.answer_begin,
-                            question.depth,
-                            question.cut,
-                            {},
-                            {}};
-    MI_CHECK(in_turns([&](Contestant& contestant, bool sparse) -> Status {
-      Answer& out = sparse ? result.sparse : result.dense;
-      MI_TRY(const Pass pass, contestant.prefill(sample.ids, layer_done_));
-      out.cost = pass.cost;
-      MI_TRY(const auto scores,
-             score(pass.hidden, sample.ids, sample.answer_begin, sample.answer_end));
-      for (const TokenScore& token : scores) {
-        out.logp += token.logp;
-        out.tokens_right += token.first_choice ? 1 : 0;
+  // Of questions that begin with the same tokens: `shared` of them are prefilled once, the rest of
+  // each question follows, as in an engine that caches prefixes. One alone is prefilled whole.
+  [[nodiscard]] Result<std::vector<AnsweredQuestion>> answer(std::span<const Question> questions,
+                                                             int64_t shared) {
+    std::vector<AnsweredQuestion> results;
+    int64_t longest = 0;
+    for (const Question& question : questions) {
+      const Sample& sample = question.sample;
+      results.push_back({sample.source,
+                         sample.length(),
+                         sample.answer_end - sample.answer_begin,
+                         question.depth,
+                         question.cut,
+                         {},
+                         {}});
+      longest = std::max(longest, sample.length());
+    }
+    const std::span<const int32_t> ids = questions.front().sample.ids;
+    const auto answer_all = [&](Contestant& contestant, bool sparse) -> Status {
+      MI_TRY(Pass pass, contestant.prefill(ids.first(static_cast<size_t>(shared)), layer_done_,
+                                           longest - shared));
+      for (size_t i = 0; i < questions.size(); ++i) {
+        const Sample& sample = questions[i].sample;
+        int64_t first = 0;  // token whose hidden state is the first
+        if (shared < sample.length()) {
+          MI_TRY(pass.hidden,
+                 contestant.ask(std::span(sample.ids).subspan(static_cast<size_t>(shared))));
+          first = shared;
+        }
+        Answer& out = sparse ? results[i].sparse : results[i].dense;
+        out.cost = pass.cost;
+        MI_TRY(const auto scores,
+               score(pass.hidden, first, sample.ids, sample.answer_begin, sample.answer_end));
+        for (const TokenScore& token : scores) {
+          out.logp += token.logp;
+          out.tokens_right += token.first_choice ? 1 : 0;
+        }
+        out.right = out.tokens_right == results[i].answer_tokens;
+        if (options_.decode) MI_CHECK(decode(contestant.config(), questions[i], out));
       }
-      out.right = out.tokens_right == result.answer_tokens;
-      return options_.decode ? decode(contestant.config(), question, out) : Status{};
-    }));
-    return result;
+      return {};
+    };
+    MI_CHECK(in_turns(answer_all));
+    return results;
   }
 
   void take_notes(std::vector<std::string>& notes) const {
@@ -153,8 +198,10 @@ class Evaluator {
     return body(contestants_[sparse_first ? 0 : 1], !sparse_first);
   }
 
-  // How tokens [begin, end) are predicted, begin >= 1: by the row before each.
+  // How tokens [begin, end) are predicted: by the row before each. Row 0 of hidden is token
+  // `first_row`'s, before `begin`.
   [[nodiscard]] Result<std::vector<TokenScore>> score(const Tensor<float, 2>& hidden,
+                                                      int64_t first_row,
                                                       std::span<const int32_t> ids, int64_t begin,
                                                       int64_t end) const {
     const int64_t vocab = model_.spec().vocab;
@@ -162,7 +209,7 @@ class Evaluator {
     std::vector<TokenScore> scores(static_cast<size_t>(end - begin));
     for (int64_t first = begin; first < end; first += kLogitRows) {
       const int64_t rows = std::min(kLogitRows, end - first);
-      MI_CHECK(model_.logits({hidden.view()[first - 1].data, {rows, hidden.extent(1)}},
+      MI_CHECK(model_.logits({hidden.view()[first - 1 - first_row].data, {rows, hidden.extent(1)}},
                              {logits.data(), {rows, vocab}}));
 #pragma omp parallel for num_threads(options_.compute.threads)
       for (int64_t r = 0; r < rows; ++r) {
@@ -222,9 +269,53 @@ class Evaluator {
 };
 
 // Time of both passes, in arbitrary units: linear layers by the token, attention by its square.
-double work(int64_t tokens, bool all_logits, bool decode) {
+double work(int64_t tokens, bool all_logits) {
   const auto n = static_cast<double>(tokens);
-  return n * (1 + n / 16384) * (decode ? 2 : 1) + (all_logits ? n : 0);
+  return n * (1 + n / 16384) + (all_logits ? n : 0);
+}
+
+// Questions one after the other that share most of their prompts.
+struct Group {
+  std::span<const Question> questions;
+  int64_t shared = 0;  // tokens prefilled at once; of one question alone all
+};
+Group first_group(std::span<const Question> questions) {
+  const Sample& first = questions.front().sample;
+  size_t count = 1;
+  int64_t shared = first.length();
+  for (const Question& question : questions.subspan(1)) {
+    const Sample& sample = question.sample;
+    const auto differs =
+        std::mismatch(first.ids.begin(), first.ids.end(), sample.ids.begin(), sample.ids.end());
+    // What predicts an answer's first token is no part of what is shared.
+    const int64_t same = std::min({differs.first - first.ids.begin(), shared,
+                                   first.answer_begin - 1, sample.answer_begin - 1});
+    if (4 * same < 3 * std::max(first.length(), sample.length())) break;
+    shared = same;
+    ++count;
+  }
+  return {questions.first(count), shared};
+}
+
+Result<std::vector<Group>> groups_of(const Cell& cell) {
+  for (const Question& question : cell.questions) {
+    const Sample& sample = question.sample;
+    if (sample.answer_begin < 1 || sample.answer_begin >= sample.answer_end)
+      return fail(Code::invalid_argument, sample.source + ": has no answer to judge");
+  }
+  std::vector<Group> groups;
+  for (std::span<const Question> left = cell.questions; !left.empty();) {
+    groups.push_back(first_group(left));
+    left = left.subspan(groups.back().questions.size());
+  }
+  return groups;
+}
+
+double work(const Group& group, bool decode) {
+  double units = work(group.shared, false);
+  if (decode)
+    for (const Question& question : group.questions) units += work(question.sample.length(), false);
+  return units;
 }
 
 }  // namespace
@@ -236,10 +327,12 @@ Result<Evaluation> evaluate(const Model& model, const runtime::HeadConfig& confi
     return fail(Code::unsupported, model.tokenizer_status().what);
   double total = 0;
   double done = 0;
-  for (const Sample& window : windows) total += work(window.length(), true, false);
-  for (const Cell& cell : cells)
-    for (const Question& question : cell.questions)
-      total += work(question.sample.length(), false, options.decode);
+  for (const Sample& window : windows) total += work(window.length(), true);
+  std::vector<std::vector<Group>> groups;
+  for (const Cell& cell : cells) {
+    MI_TRY(groups.emplace_back(), groups_of(cell));
+    for (const Group& group : groups.back()) total += work(group, options.decode);
+  }
   double current = 0;  // of the prompt at hand
   const auto show = [&](double part) {
     if (progress) progress("eval", std::min(1.0, (done + part * current) / total));
@@ -253,21 +346,20 @@ Result<Evaluation> evaluate(const Model& model, const runtime::HeadConfig& confi
   Evaluator evaluator(model, config, options, [&](double part) { show(0.8 * part); });
   Evaluation evaluation;
   for (const Sample& window : windows) {
-    begin(work(window.length(), true, false));
+    begin(work(window.length(), true));
     MI_TRY(auto result, evaluator.read(window));
     evaluation.windows.push_back(std::move(result));
     evaluator.take_notes(evaluation.notes);
   }
-  for (const Cell& cell : cells) {
-    CellResult& result = evaluation.cells.emplace_back();
-    result.task = cell.task;
-    result.length = cell.length;
-    for (const Question& question : cell.questions) {
-      begin(work(question.sample.length(), false, options.decode));
-      MI_TRY(auto answered, evaluator.answer(question));
-      result.questions.push_back(std::move(answered));
+  for (size_t i = 0; i < cells.size(); ++i) {
+    CellResult result{cells[i].task, cells[i].length, {}};
+    for (const Group& group : groups[i]) {
+      begin(work(group, options.decode));
+      MI_TRY(auto answered, evaluator.answer(group.questions, group.shared));
+      std::move(answered.begin(), answered.end(), std::back_inserter(result.questions));
       evaluator.take_notes(evaluation.notes);
     }
+    evaluation.cells.push_back(std::move(result));
   }
   if (total > 0) begin(0);
   return evaluation;

@@ -1,6 +1,7 @@
 // The same prompts through the model twice, every head dense and by a head-config, in turns. The
 // answers are scored teacher-forced from one prefill each: how probable they are, and whether every
-// token of them is the model's first choice; on request also by greedy decoding.
+// token of them is the model's first choice; on request also by greedy decoding. Questions one
+// after the other that begin with the same tokens share one prefill of those.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,8 @@
 
 namespace mi::search {
 
-// One prefill of the whole model, without the product with the vocabulary.
+// One prefill of the whole model, without the product with the vocabulary. Of questions that share
+// one, each has its whole cost.
 struct PrefillCost {
   double seconds = 0;
   double attention_seconds = 0;  // of those

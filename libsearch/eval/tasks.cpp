@@ -48,7 +48,10 @@ Result<Cell> make_cell(const GeneratedTask& task, int64_t length, const SampleSp
   const int64_t depths = std::min(options.depths, options.count);
   for (int64_t i = 0; i < options.count; ++i) {
     Question question;
-    spec.seed = kFirstSeed + static_cast<uint64_t>(i);
+    // All facts of one text are asked for in turn: they share a prefill.
+    const int64_t asked = task.kind == "multi_key" ? kMultiKeyFacts : 1;
+    spec.seed = kFirstSeed + static_cast<uint64_t>(i / asked);
+    spec.asked = static_cast<int>(i % asked);
     if (task.kind == "needle") {
       question.depth = static_cast<int>(i % depths);
       spec.depth = depth_at(i % depths, depths);

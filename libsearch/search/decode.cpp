@@ -5,39 +5,11 @@
 #include <optional>
 #include <type_traits>
 
+#include "libsearch/search/kv_cache.h"
 #include "libsearch/search/planned_attention.h"
 
 namespace mi::search {
 namespace {
-
-// Keys and values of every layer, of the tokens so far.
-template <class T>
-class KvCache {
- public:
-  KvCache(const ModelSpec& spec, int64_t capacity)
-      : keys_({spec.layers, spec.kv_heads, capacity, spec.head_dim}), values_(keys_.clone()) {}
-
-  // The layer's own tokens become the keys from `at` on.
-  void add(const BasicLayerQkv<T>& layer, int64_t at) {
-    copy(layer.k, keys_.view()[layer.layer], at);
-    copy(layer.v, values_.view()[layer.layer], at);
-  }
-  // The layer with all keys and values up to `end`.
-  [[nodiscard]] BasicLayerQkv<T> with_all(BasicLayerQkv<T> layer, int64_t end) const {
-    layer.k = keys_.view()[layer.layer];
-    layer.v = values_.view()[layer.layer];
-    layer.k.extent[1] = layer.v.extent[1] = end;
-    return layer;
-  }
-
- private:
-  static void copy(const TensorView<const T, 3>& from, const TensorView<T, 3>& to, int64_t at) {
-    for (int64_t head = 0; head < from.extent[0]; ++head)
-      for (int64_t row = 0; row < from.extent[1]; ++row)
-        std::copy_n(from[head][row].data, from.extent[2], to[head][at + row].data);
-  }
-  Tensor<T, 4> keys_, values_;  // [layers, kv_heads, capacity, head_dim]
-};
 
 template <class T>
 Result<std::vector<int32_t>> decode(const Model& model, const runtime::HeadConfig& config,
@@ -60,8 +32,7 @@ Result<std::vector<int32_t>> decode(const Model& model, const runtime::HeadConfi
     MI_TRY(PlannedAttention attention,
            PlannedAttention::make(by, rows, options, kElement, at + rows));
     const BasicAttentionFn<T> attend = [&](const BasicLayerQkv<T>& layer, TensorView<T, 3> o) {
-      cache.add(layer, at);
-      return attention.run(cache.with_all(layer, at + rows), o);
+      return attention.run(cache.add(layer, at), o);
     };
     MI_TRY(const auto hidden, model.forward(ids, attend, {}, at));
     MI_CHECK(model.logits({hidden.view()[rows - 1].data, {1, spec.hidden}}, logits.view()));

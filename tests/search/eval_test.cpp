@@ -117,6 +117,38 @@ TEST_CASE("a config that runs every head dense differs in nothing, in any task")
   }
 }
 
+TEST_CASE("questions that share a prefill are answered as from prompts of their own") {
+  const auto element = GENERATE(runtime::Element::f32, runtime::Element::bf16);
+  const Status has_bf16 = bf16_linear_available();
+  if (element == runtime::Element::bf16 && !has_bf16) MI_SKIP(has_bf16.what);
+  const EvalOptions options = options_of(element);
+  TaskOptions tasks;
+  tasks.count = 10;
+  const auto cell =
+      make_cell(kGeneratedTasks[2], kLength, texts(), tasks, *tiny_model().tokenizer());
+  REQUIRE(cell);
+  REQUIRE(cell->task == "multikey");
+  std::set<std::string> answers;  // of the first text: every fact is asked for
+  for (int i = 0; i < kMultiKeyFacts; ++i) answers.insert(cell->questions[i].accepted.front());
+  CHECK(answers.size() == kMultiKeyFacts);
+  std::vector<Cell> alone;
+  for (const Question& question : cell->questions)
+    alone.push_back({cell->task, cell->length, {question}});
+  const runtime::HeadConfig config = dense_config(tiny_model().spec());
+  const auto together = evaluate(tiny_model(), config, {}, {*cell}, options, {});
+  const auto apart = evaluate(tiny_model(), config, {}, alone, options, {});
+  REQUIRE(together);
+  REQUIRE(apart);
+  REQUIRE(together->cells.front().questions.size() == 10);
+  const double tolerance = element == runtime::Element::bf16 ? 0.1 : 1e-3;
+  for (size_t i = 0; i < 10; ++i) {
+    const Answer& shared = together->cells.front().questions[i].dense;
+    const Answer& own = apart->cells[i].questions.front().dense;
+    CHECK(shared.logp == Approx(own.logp).margin(tolerance));
+    CHECK(together->cells.front().questions[i].sparse.logp == Approx(own.logp).margin(tolerance));
+  }
+}
+
 TEST_CASE("scores are those of the logits, and sparse attention changes them") {
   const Evaluation evaluation =
       evaluate_tiny(windows_config(), 2, options_of(runtime::Element::f32));
