@@ -20,6 +20,7 @@
 #include <fmt/format.h>
 
 #include "libsearch/report/paint.h"
+#include "tools/describe.h"
 
 namespace mi::tools {
 namespace {
@@ -106,6 +107,15 @@ int run_tool(CLI::App& app, std::string_view tool, int argc, char** argv,
   app.name(std::string(tool));
   app.set_version_flag("--version", fmt::format("{} {}", tool, MI_VERSION));
   app.footer("Exit codes: 0 done, 1 failed, 2 usage, 3 a file is missing or not understood.");
+  // What is printed in place of a run, as --version is: required options need not be there.
+  const auto print = [](const std::string& text) { throw CLI::CallForVersion(text, 0); };
+  app.add_option_function<std::string>(
+         "--completion", [&](const std::string& shell) { print(completion(app, shell)); },
+         "Print a completion script for this shell and exit")
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}))
+      ->trigger_on_parse();
+  app.add_flag_callback(
+      "--man", [&] { print(man_page(app)); }, "Print the manual page and exit");
   limit_memory();
   try {
     app.parse(argc, argv);
