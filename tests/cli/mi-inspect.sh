@@ -114,6 +114,25 @@ expect 3 heads "$work/bad.yaml"
 has err "bad.yaml:12:16: found '1.5', expected a number in (0, 1]"
 [[ $(wc -l <"$work/err") == 1 ]]
 
+# The published implementation's files, there and back.
+echo '[{"0": ["vertical_and_slash", 1000, 6096, 0.7]}, {"3": ["stream_llm", 4, 64, 0.5]}]' >"$work/ref.json"
+expect 0 convert "$work/ref.json" --model "$data/tiny-llama" -o "$work/ref.yaml"
+expect 0 validate "$work/ref.yaml" --model "$data/tiny-llama"
+expect 0 show "$work/ref.yaml"
+has out 'heads are not in the file'
+expect 0 convert "$work/ref.yaml" -o "$work/back.json"
+is_empty err
+grep -qF '"3":["stream_llm",4,64,0.5]' "$work/back.json"
+expect 2 convert "$work/ref.json" -o "$work/no.yaml"
+has err 'expected --model'
+cp "$work/ref.yaml" "$work/kept.yaml"
+sed 's/stream_llm/streaming/' "$work/ref.json" >"$work/bad.json"
+expect 3 convert "$work/bad.json" --model "$data/tiny-llama" -o "$work/ref.yaml"
+has err 'layer 1, head 3: found "streaming", expected vertical_and_slash'
+cmp "$work/ref.yaml" "$work/kept.yaml"
+expect 0 convert "$data/config_v1.yaml" -o "$work/v1.json"
+has err 'mi-inspect: not carried: '
+
 # A full disk behind a redirection is a failure, not silence.
 if [[ -w /dev/full ]]; then
   got=0

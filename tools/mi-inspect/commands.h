@@ -60,6 +60,7 @@ void add_commands(CLI::App& app, InspectOptions& options, std::function<int()>& 
 [[nodiscard]] Status run_head(const InspectOptions& options);
 [[nodiscard]] int run_diff(const InspectOptions& options);
 [[nodiscard]] int run_validate(const InspectOptions& options);
+[[nodiscard]] Status run_convert(const InspectOptions& options);
 [[nodiscard]] Status run_pareto(const InspectOptions& options);
 [[nodiscard]] Status run_verify(const InspectOptions& options);
 [[nodiscard]] Status run_html(const InspectOptions& options);

@@ -62,6 +62,21 @@ void add_validate(CLI::App& app, InspectOptions& options, std::function<int()>& 
   command->callback([&] { run = [&] { return run_validate(options); }; });
 }
 
+void add_convert(CLI::App& app, InspectOptions& options, std::function<int()>& run) {
+  CLI::App* command = app.add_subcommand(
+      "convert", "A head-config from the published implementation's JSON, or that JSON from one");
+  command->add_option("file", options.config, "JSON or head-config (YAML)")->required();
+  command->add_option("--model", options.model,
+                      "Hugging Face directory or GGUF file that the JSON is for");
+  command
+      ->add_option("--length", options.lengths,
+                   "Prompt length whose parameters the JSON has (default: the longest calibrated)")
+      ->expected(1)
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  command->add_option("-o,--output", options.output, "File to write")->required();
+  command->callback([&] { run = [&] { return report(kInspect, run_convert(options)); }; });
+}
+
 void add_pareto(CLI::App& app, InspectOptions& options, std::function<int()>& run) {
   CLI::App* command = app.add_subcommand(
       "pareto", "From a score report: what every budget gives, or the head-config of one");
@@ -135,6 +150,7 @@ void add_commands(CLI::App& app, InspectOptions& options, std::function<int()>& 
   add_head(app, options, run);
   add_diff(app, options, run);
   add_validate(app, options, run);
+  add_convert(app, options, run);
   add_pareto(app, options, run);
   add_verify(app, options, run);
   add_html(app, options, run);
