@@ -71,6 +71,25 @@ std::string figures_row(std::string_view name, size_t width, const HeadFigures& 
                      percent_text(figures.share), figures.regret);
 }
 
+// Where another candidate keeps more mass at no more cost: what the objective, the output error,
+// saw in the chosen one.
+std::string better_recall(const ScoreReport& report, const std::vector<HeadFigures>& candidates,
+                          size_t chosen) {
+  const HeadFigures& own = candidates[chosen];
+  size_t best = chosen;
+  for (size_t c = 0; c + 1 < candidates.size(); ++c)  // the last is dense
+    if (candidates[c].share <= own.share && candidates[c].recall > candidates[best].recall)
+      best = c;
+  constexpr double kNoticed = 0.005;
+  if (candidates[best].recall < own.recall + kNoticed) return "";
+  const CandidateId id = candidate_id(report.space, best);
+  return fmt::format(
+      "More recall at no more cost: {:.4f} by {}.\nIts output error is {:.3g}, that of the chosen "
+      "one {:.3g}.\n",
+      candidates[best].recall, report.space.families[id.family].describe(id.index),
+      candidates[best].error, own.error);
+}
+
 }  // namespace
 
 std::string head_text(const ScoreReport& report, const runtime::HeadConfig& config, HeadPlace place,
@@ -112,8 +131,9 @@ std::string head_text(const ScoreReport& report, const runtime::HeadConfig& conf
   if (!chosen.empty()) picture.choose(candidates[chosen.back()]);
   out += fmt::format("{} at {} tokens: recall over cost\n{}", painter.bold("Candidates"),
                      lengths.back(), picture.text());
-  return out + (chosen.empty() ? "" : "  @ chosen ") +
-         "  + none is better at its cost   . others\n";
+  out += (chosen.empty() ? "" : "  @ chosen ");
+  out += "  + none is better at its cost   . others\n";
+  return chosen.empty() ? out : out + better_recall(report, candidates, chosen.back());
 }
 
 }  // namespace mi::search
