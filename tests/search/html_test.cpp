@@ -112,6 +112,39 @@ TEST_CASE("a head's figures are its candidate's, by length and by sample, and it
   CHECK(count_of(edited, "@") == 0);
 }
 
+TEST_CASE("where the objective gave up recall, a head's text says for what") {
+  ScoreReport report = made_report(3, 5, {1024, 4096});
+  for (SampleScores& sample : report.table.samples)
+    for (auto& layer : sample.layers)
+      for (auto& scores : layer)
+        for (size_t c = 0; c + 1 < scores.size(); c += 2) scores[c].error *= 10;
+  const runtime::HeadConfig config = configured(report, 0.3);
+  int gave_up = 0;
+  for (int layer = 0; layer < 3; ++layer)
+    for (int head = 0; head < 5; ++head) {
+      const HeadPlace place{layer, head};
+      const auto chosen = chosen_candidates(report, entry_at(config, place));
+      REQUIRE(chosen.size() == 2);
+      const HeadFigures own = figures_of(report.table.samples, 4096, place, chosen[1]);
+      HeadFigures best = own;
+      for (size_t c = 0; c + 1 < report.space.candidates(); ++c) {
+        const HeadFigures other = figures_of(report.table.samples, 4096, place, c);
+        if (other.share <= own.share && other.recall > best.recall) best = other;
+      }
+      const std::string text = head_text(report, config, place, {});
+      INFO(text);
+      const bool more = best.recall >= own.recall + 0.005;
+      gave_up += more ? 1 : 0;
+      CHECK((text.find("More recall at no more cost") != std::string::npos) == more);
+      if (more) {
+        CHECK(text.find(fmt::format("cost: {:.4f} by", best.recall)) != std::string::npos);
+        CHECK(text.find(fmt::format("error is {:.3g}, that of the chosen one {:.3g}", best.error,
+                                    own.error)) != std::string::npos);
+      }
+    }
+  CHECK(gave_up > 0);
+}
+
 TEST_CASE("the page's numbers are the report's and the config's", "[cpu]") {
   const ScoreReport report = made_report(3, 5, {1024, 4096});
   const runtime::HeadConfig config = configured(report, 0.3);
