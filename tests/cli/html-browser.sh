@@ -2,7 +2,7 @@
 # The page in a browser: its script runs without a complaint and shows the config's heads.
 # usage: html-browser.sh MI-INSPECT DATA_FOLDER MI-SEARCH
 set -euo pipefail
-inspect=$1
+tool=$1
 data=$(cd "$2" && pwd)
 search=$3
 browser=$(command -v chromium || command -v chromium-browser || true)
@@ -10,13 +10,12 @@ if [[ -z $browser ]]; then
   echo 'skipped: no chromium (Debian package chromium)'
   exit 77
 fi
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
+# shellcheck source=tests/cli/expect.sh
+source "$(dirname "$0")/expect.sh"
 for ((i = 0; i < 2048; ++i)); do echo $(((i * i + 7 * i) % 200)); done >ids.txt
 "$search" --model "$data/tiny-llama.gguf" --tokens ids.txt --lengths 512,1024 --budget 60% \
   -o one.yaml >out 2>err
-"$inspect" html one.report.h5 one.yaml -o page.html
+"$tool" html one.report.h5 one.yaml -o page.html
 
 # page HASH OUT: the document after its script ran.
 page() {
@@ -29,12 +28,6 @@ page() {
   }
   if grep 'CONSOLE' browser.err; then
     echo 'the page complained'
-    exit 1
-  fi
-}
-has() {
-  if ! grep -qF -- "$2" "$1"; then
-    echo "$1 lacks: $2"
     exit 1
   fi
 }
@@ -57,5 +50,5 @@ while read -r layer head recall pattern _; do
   has pattern.txt "Recall $recall"
   [[ $(grep -o '<svg class="chart cloud"' head.html | wc -l) == 2 ]]
   heads=$((heads + 1))
-done < <("$inspect" heads one.yaml)
+done < <("$tool" heads one.yaml)
 [[ $heads == 5 ]]

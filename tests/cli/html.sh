@@ -3,38 +3,12 @@
 # usage: html.sh MI-INSPECT DATA_FOLDER MI-SEARCH
 set -euo pipefail
 inspect=$1
+tool=("$inspect" html)
 data=$(cd "$2" && pwd)
 search=$3
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
+# shellcheck source=tests/cli/expect.sh
+source "$(dirname "$0")/expect.sh"
 for ((i = 0; i < 2048; ++i)); do echo $(((i * i + 7 * i) % 200)); done >ids.txt
-
-# expect CODE ARGS...: runs mi-inspect html, keeps stdout and stderr.
-expect() {
-  local want=$1 got=0
-  shift
-  "$inspect" html "$@" >out 2>err || got=$?
-  if [[ $got != "$want" ]]; then
-    echo "mi-inspect html $*: exit code $got, expected $want"
-    cat out err
-    exit 1
-  fi
-}
-has() {
-  if ! grep -qF -- "$2" "$1"; then
-    echo "$1 lacks: $2"
-    head -c 3000 "$1"
-    exit 1
-  fi
-}
-is_empty() {
-  if [[ -s $1 ]]; then
-    echo "$1 is not empty:"
-    cat "$1"
-    exit 1
-  fi
-}
 
 "$search" --model "$data/tiny-llama.gguf" --tokens ids.txt --lengths 1024 --budget 50% -o one.yaml \
   >out 2>err

@@ -5,28 +5,8 @@
 set -euo pipefail
 tool=$1
 data=$(cd "$2" && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-
-# expect CODE ARGS...: runs the tool, keeps stdout and stderr.
-expect() {
-  local want=$1 got=0
-  shift
-  "$tool" "$@" >out 2>err || got=$?
-  if [[ $got != "$want" ]]; then
-    echo "mi-bench $*: exit code $got, expected $want"
-    cat out err
-    exit 1
-  fi
-}
-has() {
-  if ! grep -qF -- "$2" "$1"; then
-    echo "$1 lacks: $2"
-    cat "$1"
-    exit 1
-  fi
-}
+# shellcheck source=tests/cli/expect.sh
+source "$(dirname "$0")/expect.sh"
 
 for ((i = 0; i < 300; ++i)); do echo $((i * 7 % 320)); done >ids.txt
 

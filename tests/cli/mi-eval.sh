@@ -9,36 +9,18 @@ search=$3
 inspect=$4
 model=$data/tiny-llama.gguf
 texts=$data/../../calib_data/texts
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
+# shellcheck source=tests/cli/expect.sh
+source "$(dirname "$0")/expect.sh"
 
-# expect CODE ARGS...: runs the tool, keeps stdout and stderr.
-expect() {
-  local want=$1 got=0
-  shift
-  "$tool" "$@" >out 2>err || got=$?
-  if [[ $got != "$want" ]]; then
-    echo "mi-eval $*: exit code $got, expected $want"
-    cat out err
-    exit 1
-  fi
-}
-has() {
-  if ! grep -qF -- "$2" "$1"; then
-    echo "$1 lacks: $2"
-    cat "$1"
-    exit 1
-  fi
-}
 # refused CODE TEXT ARGS...: one line that says TEXT, and nothing on stdout.
 refused() {
   local code=$1 text=$2
   shift 2
   expect "$code" "$@"
   has err "$text"
-  [[ ! -s out ]]
-  if [[ $code != 2 ]]; then [[ $(grep -vc "note: " err) == 1 ]]; fi
+  is_empty out
+  # The parser's own refusals of usage have more lines.
+  if [[ $code != 2 ]]; then [[ $(grep -vc 'note: ' err) == 1 ]]; fi
 }
 
 for ((i = 0; i < 2048; ++i)); do echo $(((i * i + 7 * i) % 200)); done >ids.txt

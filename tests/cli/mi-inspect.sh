@@ -3,35 +3,9 @@
 # usage: mi-inspect.sh TOOL DATA_FOLDER
 set -euo pipefail
 tool=$1
-data=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-
-# expect CODE ARGS...: runs the tool, keeps stdout and stderr.
-expect() {
-  local want=$1 got=0
-  shift
-  "$tool" "$@" >"$work/out" 2>"$work/err" || got=$?
-  if [[ $got != "$want" ]]; then
-    echo "mi-inspect $*: exit code $got, expected $want"
-    cat "$work/out" "$work/err"
-    exit 1
-  fi
-}
-has() {
-  if ! grep -qF -- "$2" "$work/$1"; then
-    echo "$1 lacks: $2"
-    cat "$work/$1"
-    exit 1
-  fi
-}
-is_empty() {
-  if [[ -s $work/$1 ]]; then
-    echo "$1 is not empty:"
-    cat "$work/$1"
-    exit 1
-  fi
-}
+data=$(cd "$2" && pwd)
+# shellcheck source=tests/cli/expect.sh
+source "$(dirname "$0")/expect.sh"
 
 expect 0 show "$data/config_v1.yaml"
 has out 'Worst heads by recall'

@@ -7,29 +7,10 @@ tool=$1
 data=$(cd "$2" && pwd)
 inspect=$3
 model=$data/tiny-llama.gguf
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
+# shellcheck source=tests/cli/expect.sh
+source "$(dirname "$0")/expect.sh"
 for ((i = 0; i < 2048; ++i)); do echo $(((i * i + 7 * i) % 200)); done >ids.txt
 
-# expect CODE ARGS...: runs the tool, keeps stdout and stderr.
-expect() {
-  local want=$1 got=0
-  shift
-  "$tool" "$@" >out 2>err || got=$?
-  if [[ $got != "$want" ]]; then
-    echo "mi-search $*: exit code $got, expected $want"
-    cat out err
-    exit 1
-  fi
-}
-has() {
-  if ! grep -qF -- "$2" "$1"; then
-    echo "$1 lacks: $2"
-    cat "$1"
-    exit 1
-  fi
-}
 search=(--model "$model" --tokens ids.txt --lengths 1024)
 
 # The main job, and the same bytes again.
