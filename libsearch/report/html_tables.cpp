@@ -209,6 +209,14 @@ std::string html_making(const HtmlPage& page) {
       "made</h2>\n<dl class=\"facts\">\n";
   out += fact("tool", html_text(config.producer.tool));
   out += fact("backend", html_text(config.producer.backend));
+  const ScoreTable& table = page.report.table;
+  out +=
+      fact("time and memory",
+           fmt::format("{:.0f} s of dense passes, {:.0f} s of scoring{}", table.forward_seconds,
+                       table.score_seconds,
+                       table.peak_bytes > 0
+                           ? fmt::format(", {:.2f} GB", static_cast<double>(table.peak_bytes) / 1e9)
+                           : ""));
   out += fact("options", fmt::format("<code>{}</code>", html_text(config.producer.options)));
   out += fact("seed", std::to_string(config.producer.seed));
   out += fact("objective", html_text(config.limit.objective));

@@ -62,7 +62,8 @@ Json about(const ScoreReport& report) {
           {"warnings", report.warnings},
           {"scored", report.table.samples.size()},
           {"forward_seconds", report.table.forward_seconds},
-          {"score_seconds", report.table.score_seconds}};
+          {"score_seconds", report.table.score_seconds},
+          {"peak_bytes", report.table.peak_bytes}};
 }
 
 std::array<uint64_t, 4> extent_of(const ScoreReport& report, size_t scored) {
@@ -129,6 +130,7 @@ Result<ScoreReport> read_about(std::string_view text, const std::string& place, 
   scored = static_cast<size_t>(count);
   MI_TRY(report.table.forward_seconds, object.number("forward_seconds"));
   MI_TRY(report.table.score_seconds, object.number("score_seconds"));
+  MI_TRY(report.table.peak_bytes, object.integer("peak_bytes", 0, int64_t{1} << 60, 0));
   return report;
 }
 

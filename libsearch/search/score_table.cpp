@@ -1,5 +1,7 @@
 #include "libsearch/search/score_table.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <bit>
 #include <chrono>
@@ -215,6 +217,7 @@ Status score_samples(const Model& model, std::span<const Sample> samples,
     done += own;
     table.score_seconds += scoring;
     table.forward_seconds += seconds_since(start) - scoring;
+    table.peak_bytes = std::max(table.peak_bytes, peak_memory());
     if (sample_done) MI_CHECK(sample_done());
   }
   return {};
@@ -291,6 +294,12 @@ AllocationProblem in_time(AllocationProblem problem, const ScoreTable& table,
     }
   }
   return problem;
+}
+
+int64_t peak_memory() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;
 }
 
 }  // namespace mi::search

@@ -30,7 +30,11 @@ struct ScoreTable {
   std::vector<SampleScores> samples;
   double forward_seconds = 0;  // linear layers and dense attention
   double score_seconds = 0;
+  int64_t peak_bytes = 0;  // resident memory of the program at most; 0: not recorded
 };
+
+// The most resident memory that this program has had so far.
+[[nodiscard]] int64_t peak_memory();
 
 // Leaves of the scores what a report file stores (kScoreFields) and what follows from it: shares
 // from tiles, by the estimates that the candidates make. Idempotent.

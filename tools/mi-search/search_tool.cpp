@@ -1,6 +1,5 @@
 #include "tools/mi-search/search_tool.h"
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -196,14 +195,12 @@ Status dry_run(const search::Model& model, const Samples& samples,
 }
 
 std::string timing_text(const search::SearchResult& result) {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
   const double search = result.forward_seconds + result.score_seconds + result.allocate_seconds;
   return fmt::format(
       "search {:.1f} s, of which dense forward passes {:.1f} s (ratio {:.2f}); "
       "certificate {:.1f} s; peak memory {:.2f} GB\n",
       search, result.forward_seconds, search / result.forward_seconds, result.verify_seconds,
-      static_cast<double>(usage.ru_maxrss) * 1024 / 1e9);
+      static_cast<double>(search::peak_memory()) / 1e9);
 }
 
 std::string predicted_text(const search::SearchResult& result,
