@@ -181,6 +181,10 @@ std::string H5Reader::text_attribute(const std::string& name) const {
   return unpadded(std::move(text));
 }
 
+bool H5Reader::has(const std::string& path) const {
+  return H5Lexists(file_, path.c_str(), H5P_DEFAULT) > 0;
+}
+
 std::string H5Reader::text(const std::string& path) const {
   const Handle set(H5Dopen2(file_, path.c_str(), H5P_DEFAULT), path);
   const Handle type(H5Dget_type(set), path);

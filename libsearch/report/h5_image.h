@@ -41,6 +41,8 @@ class H5Reader {
   H5Reader& operator=(const H5Reader&) = delete;
   [[nodiscard]] int64_t integer_attribute(const std::string& name) const;
   [[nodiscard]] std::string text_attribute(const std::string& name) const;
+  // Whether there is a link of this name; of "a/b" only if there is an "a".
+  [[nodiscard]] bool has(const std::string& path) const;
   [[nodiscard]] std::string text(const std::string& path) const;
   // The data set must have this extent.
   [[nodiscard]] std::vector<float> floats(const std::string& path,

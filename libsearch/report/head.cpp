@@ -8,6 +8,7 @@
 
 #include "libsearch/report/chosen.h"
 #include "libsearch/report/paint.h"
+#include "libsearch/report/picture.h"
 
 namespace mi::search {
 namespace {
@@ -133,7 +134,9 @@ std::string head_text(const ScoreReport& report, const runtime::HeadConfig& conf
                      lengths.back(), picture.text());
   out += (chosen.empty() ? "" : "  @ chosen ");
   out += "  + none is better at its cost   . others\n";
-  return chosen.empty() ? out : out + better_recall(report, candidates, chosen.back());
+  if (!chosen.empty()) out += better_recall(report, candidates, chosen.back());
+  const std::string picture_of_mass = picture_text(report, config, place, style.width);
+  return picture_of_mass.empty() ? out : out + "\n" + picture_of_mass;
 }
 
 }  // namespace mi::search

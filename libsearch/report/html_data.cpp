@@ -4,6 +4,7 @@
 
 #include "libsearch/report/html_page.h"
 #include "libsearch/report/paint.h"
+#include "libsearch/report/picture.h"
 
 namespace mi::search {
 namespace {
@@ -84,6 +85,25 @@ std::string cloud_at(const HtmlPage& page, const HeadView& view, int64_t length)
                      list(error, [&](double sum) { return three_digits(sum / samples); }));
 }
 
+// [source, tokens, cells, {head: [mass, taken, lost]}]; of a head that runs otherwise than it did
+// when it was drawn, mass alone.
+std::string pictures_text(const HtmlPage& page) {
+  const HeadPictures& pictures = *page.report.pictures;
+  std::string heads;
+  for (const size_t i : page.drawn) {
+    const HeadPlace place{page.heads[i].layer, page.heads[i].head};
+    std::vector<HeadPictures::Plane> planes = {HeadPictures::mass};
+    if (is_drawn_as(pictures, page.config, place))
+      planes.insert(planes.end(), {HeadPictures::taken, HeadPictures::lost});
+    heads += fmt::format("{}\"{}\":{}", heads.empty() ? "" : ",", i,
+                         list(planes, [&](HeadPictures::Plane plane) {
+                           return json_text(picture_base64(pictures, place, plane));
+                         }));
+  }
+  return fmt::format("[{},{},{},{{{}}}]", json_text(pictures.source), pictures.tokens,
+                     pictures.cells, heads);
+}
+
 }  // namespace
 
 std::string html_data(const HtmlPage& page) {
@@ -102,7 +122,9 @@ std::string html_data(const HtmlPage& page) {
                        list(page.lengths, [&](int64_t length) {
                          return cloud_at(page, page.heads[page.clouds[i]], length);
                        }));
-  return out + "}}";
+  out += "}";
+  if (page.report.pictures) out += ",\"pictures\":" + pictures_text(page);
+  return out + "}";
 }
 
 }  // namespace mi::search

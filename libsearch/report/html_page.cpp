@@ -11,7 +11,8 @@ namespace {
 
 // 216 candidates of a head are 5 kB at two lengths.
 constexpr size_t kAllClouds = 400;
-constexpr size_t kWorstClouds = 64;
+// Pictures of a head are 8 kB.
+constexpr size_t kWorst = 64;
 
 double mean_share(const HtmlPage& page, const HeadView& view) {
   double sum = 0;
@@ -25,22 +26,22 @@ double mean_share(const HtmlPage& page, const HeadView& view) {
   return sum / static_cast<double>(page.report.table.samples.size());
 }
 
-std::vector<size_t> clouds_of(const HtmlPage& page) {
-  std::vector<size_t> clouds;
-  const auto add = [&](HeadPlace place) { clouds.push_back(page.index(place.layer, place.head)); };
-  const size_t count = page.heads.size() <= kAllClouds ? page.heads.size() : kWorstClouds;
+// The worst heads, as many as asked for, and those that the user named.
+std::vector<size_t> worst_and_named(const HtmlPage& page, size_t count) {
+  std::vector<size_t> found;
+  const auto add = [&](HeadPlace place) { found.push_back(page.index(place.layer, place.head)); };
   for (const HeadPlace place : worst_heads(page.config, count)) add(place);
   for (const HeadPlace place : page.options.heads) add(place);
-  std::sort(clouds.begin(), clouds.end());
-  clouds.erase(std::unique(clouds.begin(), clouds.end()), clouds.end());
-  return clouds;
+  std::sort(found.begin(), found.end());
+  found.erase(std::unique(found.begin(), found.end()), found.end());
+  return found;
 }
 
 }  // namespace
 
 HtmlPage make_page(const ScoreReport& report, const runtime::HeadConfig& config,
                    const HtmlOptions& options) {
-  HtmlPage page{report, config, options, lengths_of(report.table), {}, {}};
+  HtmlPage page{report, config, options, lengths_of(report.table), {}, {}, {}};
   const auto chosen = chosen_candidates(report, config);
   for (size_t layer = 0; layer < chosen.size(); ++layer) {
     for (size_t head = 0; head < chosen[layer].size(); ++head) {
@@ -56,7 +57,8 @@ HtmlPage make_page(const ScoreReport& report, const runtime::HeadConfig& config,
       page.heads.push_back(std::move(view));
     }
   }
-  page.clouds = clouds_of(page);
+  page.clouds = worst_and_named(page, page.heads.size() <= kAllClouds ? page.heads.size() : kWorst);
+  if (report.pictures) page.drawn = worst_and_named(page, kWorst);
   return page;
 }
 

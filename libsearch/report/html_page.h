@@ -27,6 +27,7 @@ struct HtmlPage {
   std::vector<int64_t> lengths;
   std::vector<HeadView> heads;  // layer by layer
   std::vector<size_t> clouds;   // of `heads`, rising: those whose candidates are in the file
+  std::vector<size_t> drawn;    // likewise: those whose pictures are
   [[nodiscard]] size_t index(int layer, int head) const {
     return static_cast<size_t>(layer) * static_cast<size_t>(report.model.heads) +
            static_cast<size_t>(head);

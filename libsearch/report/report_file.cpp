@@ -143,6 +143,43 @@ Status check_values(const ScoreField& field, const std::vector<float>& values,
   return {};
 }
 
+std::array<uint64_t, 4> extent_of(const HeadPictures& pictures) {
+  const auto cells = static_cast<uint64_t>(pictures.cells);
+  return {static_cast<uint64_t>(pictures.config.model.layers),
+          static_cast<uint64_t>(pictures.config.model.heads), cells, cells};
+}
+
+Result<HeadPictures> read_pictures(const H5Reader& reader, size_t image_bytes,
+                                   const runtime::HeadConfig::Model& model, std::string_view file) {
+  const std::string place = fmt::format("{}: pictures/about", file);
+  MI_TRY(const Json json, parse_json(reader.text("pictures/about"), place));
+  MI_TRY(const JsonObject object, JsonObject::of(json, place));
+  HeadPictures pictures;
+  MI_TRY(pictures.source, object.string("source"));
+  MI_TRY(pictures.tokens, object.integer("tokens", 1, kMaxLength));
+  MI_TRY(pictures.cells, object.integer("cells", 1, kPictureCells));
+  MI_TRY(pictures.config, runtime::parse_config(reader.text("pictures/config"),
+                                                fmt::format("{}: pictures/config", file)));
+  if (!(pictures.config.model == model))
+    return fail(Code::schema,
+                fmt::format("{}: pictures/config: found another model, expected {} as in about",
+                            file, model.name));
+  const auto extent = extent_of(pictures);
+  const uint64_t count = extent[0] * extent[1] * extent[2] * extent[3];
+  if (count > kMostFloatsPerByte * image_bytes)
+    return fail(Code::schema, fmt::format("{}: found {} picture cells in {} bytes, expected fewer",
+                                          file, count, image_bytes));
+  for (size_t p = 0; p < pictures.planes.size(); ++p) {
+    const std::string path = fmt::format("pictures/{}", HeadPictures::kNames[p]);
+    pictures.planes[p] = reader.floats(path, extent);
+    for (const float value : pictures.planes[p])
+      if (!(value >= 0 && value <= 1.01F))
+        return fail(Code::schema, fmt::format("{}: {}: found {}, expected numbers from 0 to 1",
+                                              file, path, value));
+  }
+  return pictures;
+}
+
 Result<ScoreReport> read_image(std::string_view image, std::string_view file) {
   const H5Reader reader(image);
   const std::string schema = reader.text_attribute("schema");
@@ -180,7 +217,23 @@ Result<ScoreReport> read_image(std::string_view image, std::string_view file) {
   }
   for (SampleScores& sample : report.table.samples)
     keep_stored(sample, report.space, report.model.head_dim);
+  if (reader.has("pictures")) {
+    MI_TRY(report.pictures, read_pictures(reader, image.size(), report.model, file));
+  }
   return report;
+}
+
+void write_pictures(const HeadPictures& pictures, H5Writer& writer) {
+  writer.group("pictures");
+  const Json about = {
+      {"source", pictures.source}, {"tokens", pictures.tokens}, {"cells", pictures.cells}};
+  writer.text("pictures/about", about.dump(1, ' ', false, Json::error_handler_t::replace));
+  writer.text("pictures/config", runtime::dump_config(pictures.config));
+  const auto extent = extent_of(pictures);
+  const std::array<uint64_t, 4> chunk = {1, extent[1], extent[2], extent[3]};
+  for (size_t p = 0; p < pictures.planes.size(); ++p)
+    writer.floats(fmt::format("pictures/{}", HeadPictures::kNames[p]), extent, chunk,
+                  pictures.planes[p]);
 }
 
 }  // namespace
@@ -228,6 +281,7 @@ Result<std::string> dump_report(const ScoreReport& report) try {
             values.push_back(static_cast<float>(score.*field.value));
     writer.floats(fmt::format("scores/{}", field.name), extent, chunk, values);
   }
+  if (report.pictures) write_pictures(*report.pictures, writer);
   const std::string image = writer.bytes();
   MI_TRY(const std::string digest, sha256_hex(image));
   std::string bytes = fmt::format("{}{}\n", kDigestWord, digest);

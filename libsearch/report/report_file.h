@@ -4,6 +4,8 @@
 //   /about      JSON: model, samples, options, warnings, seconds
 //   /candidates YAML, as calib_data/candidates.yaml
 //   /scores/X   f32 [samples, layers, heads, candidates], dense last; X: recall, recall_p05, ...
+//   /pictures   (if a config was certified) about: JSON, config: YAML, and
+//     X         f32 [layers, heads, cells, cells]; X: mass, lost, taken (HeadPictures)
 #pragma once
 
 #include <filesystem>

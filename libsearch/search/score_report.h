@@ -4,12 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "libruntime/config.h"
 #include "libsearch/search/candidates.h"
+#include "libsearch/search/head_pictures.h"
 #include "libsearch/search/score_table.h"
 
 namespace mi::search {
@@ -24,8 +26,9 @@ struct ScoreReport {
   bool extras = false;  // likewise
   CandidateSpace space;
   std::vector<runtime::SampleNote> samples, held_out;
-  std::vector<std::string> warnings;  // of the samples
-  ScoreTable table;                   // of the first of `samples`, or of all
+  std::vector<std::string> warnings;     // of the samples
+  ScoreTable table;                      // of the first of `samples`, or of all
+  std::optional<HeadPictures> pictures;  // of the config that the search itself wrote
 
   // Leaves out the samples of other lengths; a length without samples is an error.
   [[nodiscard]] Status keep_lengths(std::span<const int64_t> lengths);

@@ -139,7 +139,11 @@ Result<SearchResult> search(const Model& model, std::span<const Sample> calibrat
 
   const Clock::time_point verify_start = Clock::now();
   if (!held_out.empty()) {
-    MI_TRY(result.verdicts, verify(model, result.config, held_out, options.compute, progress));
+    MI_TRY(Verified verified,
+           verify(model, result.config, held_out, options.compute, progress, true));
+    result.verdicts = std::move(verified.verdicts);
+    report.pictures = std::move(verified.pictures);
+    if (record.scored) MI_CHECK(record.scored(report));
     result.config.quality.held_out = certificate(result.verdicts);
   }
   result.verify_seconds = seconds_since(verify_start);

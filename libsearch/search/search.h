@@ -73,7 +73,8 @@ struct SearchResult {
 [[nodiscard]] ScoreReport empty_report(const ModelSpec& spec, std::span<const Sample> calibration,
                                        std::span<const Sample> held_out,
                                        const SearchOptions& options);
-// Called with what is scored so far, after every sample; an error ends the search.
+// Called with what is scored so far, after every sample, and once the pictures are there; an error
+// ends the search.
 using ReportFn = std::function<Status(const ScoreReport&)>;
 // Scores what the report lacks. Of the options, those of the machine count.
 [[nodiscard]] Status score(const Model& model, std::span<const Sample> calibration,

@@ -137,8 +137,8 @@ Result<DenseReference> dense_reference(const Model& model, const Sample& sample,
 
 Result<SampleVerdict> verify_sample(const Model& model, const runtime::HeadConfig& config,
                                     const Sample& sample, const DenseReference& reference,
-                                    const ComputeOptions& options,
-                                    const LayerProgressFn& progress) try {
+                                    const ComputeOptions& options, const LayerProgressFn& progress,
+                                    PictureTaker* pictures) try {
   const ModelSpec& spec = model.spec();
   const int64_t tokens = sample.length();
   const Clock::time_point start = Clock::now();
@@ -171,6 +171,7 @@ Result<SampleVerdict> verify_sample(const Model& model, const runtime::HeadConfi
     }
     verdict.output_error +=
         layer_error(layer, dense_output.view(), TensorView<const float, 3>(o)) / spec.layers;
+    if (pictures != nullptr) pictures->draw(layer, dense.lse(), attention_scale(spec));
     measuring += seconds_since(measuring_start);
     return {};
   };
@@ -197,11 +198,13 @@ runtime::HeldOut summarize(std::span<const SampleVerdict> verdicts) {
   return held_out;
 }
 
-Result<std::vector<SampleVerdict>> verify(const Model& model, const runtime::HeadConfig& config,
-                                          std::span<const Sample> samples,
-                                          const ComputeOptions& options,
-                                          const ProgressFn& progress) {
-  std::vector<SampleVerdict> verdicts;
+Result<Verified> verify(const Model& model, const runtime::HeadConfig& config,
+                        std::span<const Sample> samples, const ComputeOptions& options,
+                        const ProgressFn& progress, bool pictures) {
+  Verified verified;
+  const auto longest =
+      std::max_element(samples.begin(), samples.end(),
+                       [](const Sample& a, const Sample& b) { return a.length() < b.length(); });
   double total = 0;
   for (const Sample& sample : samples) total += static_cast<double>(sample.length());
   double done = 0;
@@ -214,13 +217,18 @@ Result<std::vector<SampleVerdict>> verify(const Model& model, const runtime::Hea
                                   total);
       };
     };
+    std::optional<PictureTaker> taker;
+    if (pictures && &sample == &*longest) {
+      MI_TRY(taker, PictureTaker::make(config, sample, options));
+    }
     MI_TRY(const DenseReference dense, dense_reference(model, sample, options, share_of(0)));
-    MI_TRY(const SampleVerdict verdict,
-           verify_sample(model, config, sample, dense, options, share_of(1)));
-    verdicts.push_back(verdict);
+    MI_TRY(const SampleVerdict verdict, verify_sample(model, config, sample, dense, options,
+                                                      share_of(1), taker ? &*taker : nullptr));
+    verified.verdicts.push_back(verdict);
+    if (taker) verified.pictures = taker->take();
     done += static_cast<double>(sample.length());
   }
-  return verdicts;
+  return verified;
 }
 
 }  // namespace mi::search

@@ -5,11 +5,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "kernels/status.h"
 #include "libruntime/config.h"
+#include "libsearch/search/head_pictures.h"
 #include "libsearch/search/score_table.h"
 
 namespace mi::search {
@@ -39,17 +41,22 @@ struct DenseReference {
 [[nodiscard]] Result<DenseReference> dense_reference(const Model& model, const Sample& sample,
                                                      const ComputeOptions& options,
                                                      const LayerProgressFn& progress);
+// Draws `pictures`, if given, of the sparse pass.
 [[nodiscard]] Result<SampleVerdict> verify_sample(const Model& model,
                                                   const runtime::HeadConfig& config,
                                                   const Sample& sample, const DenseReference& dense,
                                                   const ComputeOptions& options,
-                                                  const LayerProgressFn& progress);
+                                                  const LayerProgressFn& progress,
+                                                  PictureTaker* pictures = nullptr);
 // Mean over samples.
 [[nodiscard]] runtime::HeldOut summarize(std::span<const SampleVerdict> verdicts);
-[[nodiscard]] Result<std::vector<SampleVerdict>> verify(const Model& model,
-                                                        const runtime::HeadConfig& config,
-                                                        std::span<const Sample> samples,
-                                                        const ComputeOptions& options,
-                                                        const ProgressFn& progress);
+struct Verified {
+  std::vector<SampleVerdict> verdicts;
+  std::optional<HeadPictures> pictures;  // of the first of the longest samples, where wanted
+};
+[[nodiscard]] Result<Verified> verify(const Model& model, const runtime::HeadConfig& config,
+                                      std::span<const Sample> samples,
+                                      const ComputeOptions& options, const ProgressFn& progress,
+                                      bool pictures = false);
 
 }  // namespace mi::search

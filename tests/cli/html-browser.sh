@@ -49,6 +49,7 @@ while read -r layer head recall pattern _; do
   has pattern.txt "id=\"detail-pattern\">$pattern"
   has pattern.txt "Recall $recall"
   [[ $(grep -o '<svg class="chart cloud"' head.html | wc -l) == 2 ]]
+  [[ $(grep -o '<canvas class="mass"' head.html | wc -l) == 3 ]]
   heads=$((heads + 1))
 done < <("$tool" heads one.yaml)
 [[ $heads == 5 ]]

@@ -91,10 +91,11 @@ Status run_verify(const InspectOptions& options) {
   std::vector<search::SampleVerdict> verdicts;
   {
     Progress progress;
-    MI_TRY(verdicts, search::verify(*model, config, samples, compute,
-                                    [&](std::string_view stage, double fraction) {
-                                      progress.update(stage, fraction);
-                                    }));
+    const auto show = [&](std::string_view stage, double fraction) {
+      progress.update(stage, fraction);
+    };
+    MI_TRY(search::Verified verified, search::verify(*model, config, samples, compute, show));
+    verdicts = std::move(verified.verdicts);
   }
   const runtime::HeldOut found = search::summarize(verdicts);
   std::string text;

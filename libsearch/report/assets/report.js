@@ -147,6 +147,50 @@
     return wide;
   };
 
+  // Where the head's mass lies and what its pattern takes of it: a byte a cell of the lower triangle.
+  const planes = [
+    ['attention mass', 'log scale: all of a row’s mass, and 1/4096 of it'],
+    ['keys taken', 'linear: all, and none'],
+    ['mass left out', 'on the scale of the first'],
+  ];
+  const pictureOf = (head, plane, encoded, cells) => {
+    const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
+    const [title, scale] = planes[plane];
+    const canvas = html('canvas', undefined, {class: 'mass', width: cells, height: cells, role: 'img',
+      'aria-label': `${label(head)}: ${title}; queries downwards, keys to the right`});
+    const context = canvas.getContext('2d');
+    const image = context.createImageData(cells, cells);
+    let at = 0;
+    for (let row = 0; row < cells; ++row) {
+      for (let column = 0; column <= row; ++column, ++at) {
+        // From white over orange to dark brown: lightness falls evenly.
+        const ink = bytes[at] / 255;
+        const pixel = 4 * (row * cells + column);
+        image.data[pixel] = 255 - 160 * ink * ink;
+        image.data[pixel + 1] = 250 - 220 * ink;
+        image.data[pixel + 2] = 240 - 240 * Math.min(1, 1.6 * ink);
+        image.data[pixel + 3] = 255;
+      }
+    }
+    context.putImageData(image, 0, 0);
+    const figure = html('figure');
+    const caption = html('figcaption');
+    caption.append(html('h3', title[0].toUpperCase() + title.slice(1)), html('p', 'Dark to light, ' + scale + '.'));
+    figure.append(caption, canvas);
+    return figure;
+  };
+  const picturesOf = (head) => {
+    if (!data.pictures) return [];
+    const [source, tokens, cells, heads] = data.pictures;
+    const drawn = heads[head];
+    if (!drawn) return [html('p', 'Pictures are in this file of the worst 64 heads, and of heads named by --heads.')];
+    const row = html('div', undefined, {class: 'masses'});
+    drawn.forEach((encoded, plane) => row.append(pictureOf(head, plane, encoded, cells)));
+    const where = `${source}, ${tokens} tokens: queries downwards, keys to the right.`;
+    return [row, html('p', drawn.length > 1 ? where
+      : where + ' What the pattern takes was drawn for other parameters, those of the search’s own config.')];
+  };
+
   const legend = () => {
     const list = html('ul', undefined, {class: 'legend'});
     for (const family of families) {
@@ -173,6 +217,7 @@
       body.append(html('p', 'p05 and the worst row block are of the worst sample, all else is the mean over samples. ' +
           'The oracle selects by the true attention mass at the same cost.'));
     }
+    body.append(...picturesOf(head));
     const cloud = data.clouds[head];
     if (cloud) {
       const pair = html('div', undefined, {class: 'pair'});
