@@ -84,6 +84,12 @@ Result<Tensor<float, 2>> Decoder::run(const DecoderShapes<T>& shapes, std::span<
   if (ids.empty()) return fail(Code::invalid_argument, "forward: got no tokens, expected some");
   if (position < 0)
     return fail(Code::invalid_argument, fmt::format("forward: got position {}", position));
+  if (const auto end = position + static_cast<int64_t>(ids.size());
+      spec_.window > 0 && end > spec_.window)
+    return fail(Code::unsupported,
+                fmt::format("{}: got {} tokens, supported: up to {}, as some layers attend to no "
+                            "more (sliding_window)",
+                            file_, end, spec_.window));
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= spec_.vocab) {
       return fail(Code::invalid_argument, fmt::format("token {}: got id {}, expected 0 to {} ({})",

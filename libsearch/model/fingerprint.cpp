@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <openssl/evp.h>
 
 namespace mi::search {
@@ -17,11 +18,20 @@ Result<std::string> fingerprint(const ModelSpec& spec, const TensorTable& tensor
   const auto update = [&](const void* data, size_t bytes) {
     good = good && EVP_DigestUpdate(digest.get(), data, bytes) == 1;
   };
-  const std::string description = fmt::format(
+  std::string description = fmt::format(
       "mi.fingerprint 1\narchitecture {}\nlayers {}\nheads {}\nkv_heads {}\nhead_dim {}\n"
       "hidden {}\nffn {}\nvocab {}\ncontext {}\nrope_theta {}\nrms_eps {}\ntied {}\n",
       spec.architecture, spec.layers, spec.heads, spec.kv_heads, spec.head_dim, spec.hidden,
-      spec.ffn, spec.vocab, spec.context, spec.rope_theta, spec.rms_eps, spec.tied_embeddings);
+      spec.ffn, spec.vocab, spec.context, spec.rope.theta, spec.rms_eps, spec.tied_embeddings);
+  // What Llama has not is named where a model has it, so that Llamas keep their fingerprints.
+  const Rope& rope = spec.rope;
+  if (rope.scaling != RopeScaling::none || rope.dim != spec.head_dim)
+    description += fmt::format(
+        "rope {} {} {} {} {} {} {} {} {} {} {} {}\n", static_cast<int>(rope.scaling), rope.dim,
+        rope.factor, rope.attention_factor, rope.original_context, rope.low_factor,
+        rope.high_factor, rope.beta_fast, rope.beta_slow, rope.truncate,
+        fmt::join(rope.short_factors, " "), fmt::join(rope.long_factors, " "));
+  if (spec.window > 0) description += fmt::format("window {}\n", spec.window);
   update(description.data(), description.size());
   std::vector<const WeightTensor*> sorted;
   for (const WeightTensor& tensor : tensors.tensors()) sorted.push_back(&tensor);

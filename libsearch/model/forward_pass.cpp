@@ -14,23 +14,45 @@ size_t count(int64_t a, int64_t b = 1) {
   return static_cast<size_t>(a) * static_cast<size_t>(b);
 }
 
-// Converts a whole tensor in parallel. Rows of q and k that are stored for interleaved rotary
-// pairs, row 2i + p of a head, go to row i + p * head_dim/2.
-Status convert(const WeightTensor& tensor, int interleaved_head_dim, int threads, float* out) {
+// How rows of q and k are stored: a head's rotary pairs side by side, or not.
+struct RowOrder {
+  int64_t head_dim = 0;  // 0: rows stay where they are
+  int64_t turning = 0;
+  // Row 2i + p of a head's first `turning` goes to row i + p * turning/2.
+  [[nodiscard]] int64_t target(int64_t row) const {
+    const int64_t within = head_dim == 0 ? 0 : row % head_dim;
+    return within >= turning ? row : row - within + within / 2 + within % 2 * (turning / 2);
+  }
+};
+
+// Converts a whole tensor in parallel.
+Status convert(const WeightTensor& tensor, RowOrder order, int threads, float* out) {
   constexpr int64_t kRowsPerTask = 64;
   const int64_t rows = tensor.rows();
   const int64_t columns = tensor.columns();
-  const int64_t dim = interleaved_head_dim;
   const auto convert_task = [&](int64_t task, int) -> Status {
     const int64_t end = std::min(rows, (task + 1) * kRowsPerTask);
-    for (int64_t row = task * kRowsPerTask; row < end; ++row) {
-      const int64_t within = dim == 0 ? 0 : row % dim;
-      const int64_t target = row - within + within / 2 + within % 2 * (dim / 2);
-      MI_CHECK(convert_rows(tensor, row, 1, out + target * columns));
-    }
+    for (int64_t row = task * kRowsPerTask; row < end; ++row)
+      MI_CHECK(convert_rows(tensor, row, 1, out + order.target(row) * columns));
     return {};
   };
   return parallel_for((rows + kRowsPerTask - 1) / kRowsPerTask, threads, convert_task);
+}
+
+// Appends a vector, if the model has it.
+Status append(const WeightTensor* tensor, RowOrder order, std::vector<float>& out) {
+  if (tensor == nullptr) return {};
+  std::vector<float> values(count(tensor->columns()));
+  MI_CHECK(convert_rows(*tensor, 0, 1, values.data()));
+  const size_t begin = out.size();
+  out.resize(begin + values.size());
+  for (size_t i = 0; i < values.size(); ++i)
+    out[begin + count(order.target(static_cast<int64_t>(i)))] = values[i];
+  return {};
+}
+
+void add_row(const std::vector<float>& bias, float* row) {
+  for (size_t i = 0; i < bias.size(); ++i) row[i] += bias[i];
 }
 
 }  // namespace
@@ -48,12 +70,10 @@ ForwardPass<T>::ForwardPass(const ModelSpec& spec, const DecoderWeights& weights
       k_({spec_.kv_heads, tokens, spec_.head_dim}),
       v_({spec_.kv_heads, tokens, spec_.head_dim}),
       o_({spec_.heads, tokens, spec_.head_dim}),
-      cosine_(count(tokens, spec_.head_dim / 2)),
+      cosine_(count(tokens, spec_.rope.dim / 2)),
       sine_(cosine_.size()),
       plain_(count(spec_.hidden, std::max(shapes_.qkv_width, spec_.ffn))),
       plain_o_(count(spec_.hidden, shapes_.q_width)),
-      attention_norm_(count(spec_.hidden)),
-      ffn_norm_(count(spec_.hidden)),
       qkv_(shapes_.qkv.packed_bytes()),
       out_(shapes_.o.packed_bytes()),
       gate_(shapes_.gate.packed_bytes()),
@@ -73,13 +93,14 @@ ForwardPass<T>::ForwardPass(const ModelSpec& spec, const DecoderWeights& weights
     scratch.onednn.resize(onednn);
   }
   // Angles in double: f32 angles are off by 5e-4 at position 8000.
-  const int half = spec_.head_dim / 2;
-  for (int i = 0; i < half; ++i) {
-    const double frequency = std::pow(spec_.rope_theta, -2.0 * i / spec_.head_dim);
+  const auto frequencies = rope_frequencies(spec_.rope, first_position + tokens, spec_.context);
+  const size_t half = frequencies.size();
+  for (size_t i = 0; i < half; ++i) {
     for (int64_t row = 0; row < tokens; ++row) {
-      const double angle = static_cast<double>(first_position + row) * frequency;
-      cosine_[count(row, half) + count(i)] = static_cast<float>(std::cos(angle));
-      sine_[count(row, half) + count(i)] = static_cast<float>(std::sin(angle));
+      const double angle = static_cast<double>(first_position + row) * frequencies[i];
+      const double length = spec_.rope.attention_factor;
+      cosine_[count(row) * half + i] = static_cast<float>(length * std::cos(angle));
+      sine_[count(row) * half + i] = static_cast<float>(length * std::sin(angle));
     }
   }
 }
@@ -109,24 +130,48 @@ template <class T>
 template <class Out>
 Status ForwardPass<T>::pack(const WeightTensor& tensor, const Linear<T, Out>& linear,
                             AlignedBuffer<std::byte>& packed) {
-  MI_CHECK(convert(tensor, 0, threads_, plain_.data()));
+  MI_CHECK(convert(tensor, {}, threads_, plain_.data()));
   linear.pack(plain_.data(), packed.data());
+  return {};
+}
+
+template <class T>
+Status ForwardPass<T>::load_vectors(const LayerWeights& weights) {
+  const RowOrder order =
+      weights_.interleaved_rotary ? RowOrder{spec_.head_dim, spec_.rope.dim} : RowOrder{};
+  struct Vector {
+    const WeightTensor* tensor;
+    RowOrder order;
+    std::vector<float>* out;
+  };
+  const Vector vectors[] = {{weights.attention_norm, {}, &attention_norm_},
+                            {weights.ffn_norm, {}, &ffn_norm_},
+                            {weights.post_attention_norm, {}, &post_attention_norm_},
+                            {weights.post_ffn_norm, {}, &post_ffn_norm_},
+                            {weights.q_bias, order, &qkv_bias_},
+                            {weights.k_bias, order, &qkv_bias_},
+                            {weights.v_bias, {}, &qkv_bias_},
+                            {weights.o_bias, {}, &o_bias_},
+                            {weights.q_norm, order, &q_norm_},
+                            {weights.k_norm, order, &k_norm_}};
+  for (const Vector& vector : vectors) vector.out->clear();
+  for (const Vector& vector : vectors) MI_CHECK(append(vector.tensor, vector.order, *vector.out));
   return {};
 }
 
 template <class T>
 Status ForwardPass<T>::load(int layer) {
   const LayerWeights& weights = weights_.layers[count(layer)];
-  const int interleaved = weights_.interleaved_rotary ? spec_.head_dim : 0;
-  MI_CHECK(convert(*weights.attention_norm, 0, threads_, attention_norm_.data()));
-  MI_CHECK(convert(*weights.ffn_norm, 0, threads_, ffn_norm_.data()));
+  MI_CHECK(load_vectors(weights));
+  const RowOrder order =
+      weights_.interleaved_rotary ? RowOrder{spec_.head_dim, spec_.rope.dim} : RowOrder{};
   float* k = plain_.data() + count(spec_.hidden, shapes_.q_width);
   float* v = k + count(spec_.hidden, shapes_.kv_width);
-  MI_CHECK(convert(*weights.q, interleaved, threads_, plain_.data()));
-  MI_CHECK(convert(*weights.k, interleaved, threads_, k));
-  MI_CHECK(convert(*weights.v, 0, threads_, v));
+  MI_CHECK(convert(*weights.q, order, threads_, plain_.data()));
+  MI_CHECK(convert(*weights.k, order, threads_, k));
+  MI_CHECK(convert(*weights.v, {}, threads_, v));
   shapes_.qkv.pack(plain_.data(), qkv_.data());
-  MI_CHECK(convert(*weights.o, 0, threads_, plain_o_.data()));
+  MI_CHECK(convert(*weights.o, {}, threads_, plain_o_.data()));
   shapes_.o.pack(plain_o_.data(), out_.data());
   MI_CHECK(pack(*weights.gate, shapes_.gate, gate_));
   MI_CHECK(pack(*weights.up, shapes_.up, up_));
@@ -144,15 +189,19 @@ void ForwardPass<T>::qkv_chunk(int64_t chunk, Scratch& scratch) {
   }
   shapes_.qkv.apply(scratch.norm.data(), qkv_.data(), scratch.qkv.data(), nullptr,
                     scratch.onednn.data());
+  const int turning = spec_.rope.dim;
   for (int64_t r = 0; r < rows; ++r) {
-    const float* row = scratch.qkv.data() + r * shapes_.qkv_width;
-    const float* cosine = cosine_.data() + (first + r) * (dim / 2);
-    const float* sine = sine_.data() + (first + r) * (dim / 2);
+    float* row = scratch.qkv.data() + r * shapes_.qkv_width;
+    add_row(qkv_bias_, row);
+    const float* cosine = cosine_.data() + (first + r) * (turning / 2);
+    const float* sine = sine_.data() + (first + r) * (turning / 2);
     for (int head = 0; head < spec_.heads; ++head, row += dim) {
-      rotate_half(row, cosine, sine, dim, q_.view()[head][first + r].data);
+      if (!q_norm_.empty()) rms_norm(row, q_norm_.data(), spec_.rms_eps, dim, row);
+      rotate_half(row, cosine, sine, turning, dim, q_.view()[head][first + r].data);
     }
     for (int head = 0; head < spec_.kv_heads; ++head, row += dim) {
-      rotate_half(row, cosine, sine, dim, k_.view()[head][first + r].data);
+      if (!k_norm_.empty()) rms_norm(row, k_norm_.data(), spec_.rms_eps, dim, row);
+      rotate_half(row, cosine, sine, turning, dim, k_.view()[head][first + r].data);
     }
     for (int head = 0; head < spec_.kv_heads; ++head, row += dim) {
       T* v = v_.view()[head][first + r].data;
@@ -179,7 +228,13 @@ Status ForwardPass<T>::attend(int layer, const BasicAttentionFn<T>& attention) {
 }
 
 template <class T>
-void ForwardPass<T>::add_to_stream(int64_t first, int64_t rows, const float* delta) {
+void ForwardPass<T>::add_to_stream(int64_t first, int64_t rows, const std::vector<float>& norm,
+                                   float* delta) {
+  if (!norm.empty())
+    for (int64_t r = 0; r < rows; ++r) {
+      float* row = delta + r * spec_.hidden;
+      rms_norm(row, norm.data(), spec_.rms_eps, spec_.hidden, row);
+    }
   float* stream = stream_.view()[first].data;
   for (int64_t i = 0; i < rows * spec_.hidden; ++i) stream[i] += delta[i];
 }
@@ -198,7 +253,8 @@ void ForwardPass<T>::mlp_chunk(int64_t chunk, Scratch& scratch) {
     }
   }
   shapes_.o.apply(scratch.heads.data(), out_.data(), delta, nullptr, scratch.onednn.data());
-  add_to_stream(first, rows, delta);
+  for (int64_t r = 0; r < rows; ++r) add_row(o_bias_, delta + r * spec_.hidden);
+  add_to_stream(first, rows, post_attention_norm_, delta);
   for (int64_t r = 0; r < rows; ++r) {
     rms_norm(stream_.view()[first + r].data, ffn_norm_.data(), spec_.rms_eps, spec_.hidden,
              norm + r * spec_.hidden);
@@ -206,7 +262,7 @@ void ForwardPass<T>::mlp_chunk(int64_t chunk, Scratch& scratch) {
   shapes_.gate.apply(norm, gate_.data(), scratch.gate.data(), nullptr, scratch.onednn.data());
   shapes_.up.apply(norm, up_.data(), scratch.up.data(), scratch.gate.data(), scratch.onednn.data());
   shapes_.down.apply(scratch.up.data(), down_.data(), delta, nullptr, scratch.onednn.data());
-  add_to_stream(first, rows, delta);
+  add_to_stream(first, rows, post_ffn_norm_, delta);
 }
 
 template <class T>
@@ -216,7 +272,8 @@ Status ForwardPass<T>::project_and_mlp() {
 
 template <class T>
 Status ForwardPass<T>::final_norm() {
-  MI_CHECK(convert(*weights_.final_norm, 0, threads_, ffn_norm_.data()));
+  ffn_norm_.clear();
+  MI_CHECK(append(weights_.final_norm, {}, ffn_norm_));
   return for_chunks([&](int64_t chunk, Scratch&) {
     for (int64_t r = 0; r < chunk_rows(chunk, tokens_); ++r) {
       float* row = stream_.view()[chunk * kChunkRows + r].data;

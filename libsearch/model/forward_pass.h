@@ -66,7 +66,8 @@ class ForwardPass {
   };
   void qkv_chunk(int64_t chunk, Scratch& scratch);
   void mlp_chunk(int64_t chunk, Scratch& scratch);
-  void add_to_stream(int64_t first, int64_t rows, const float* delta);
+  void add_to_stream(int64_t first, int64_t rows, const std::vector<float>& norm, float* delta);
+  [[nodiscard]] Status load_vectors(const LayerWeights& weights);
   template <class Out>
   [[nodiscard]] Status pack(const WeightTensor& tensor, const Linear<T, Out>& linear,
                             AlignedBuffer<std::byte>& packed);
@@ -80,10 +81,12 @@ class ForwardPass {
   int threads_;
   Tensor<float, 2> stream_;           // [tokens, hidden]
   Tensor<T, 3> q_, k_, v_, o_;        // [heads or kv_heads, tokens, head_dim]
-  std::vector<float> cosine_, sine_;  // [tokens, head_dim / 2]
+  std::vector<float> cosine_, sine_;  // [tokens, rope.dim / 2]
   AlignedBuffer<float> plain_;        // a weight before packing
   AlignedBuffer<float> plain_o_;      // [hidden, heads * head_dim], shown to attention
-  AlignedBuffer<float> attention_norm_, ffn_norm_;
+  // Vectors of the layer; empty where the model has none.
+  std::vector<float> attention_norm_, ffn_norm_, post_attention_norm_, post_ffn_norm_;
+  std::vector<float> qkv_bias_, o_bias_, q_norm_, k_norm_;
   AlignedBuffer<std::byte> qkv_, out_, gate_, up_, down_;  // packed
   std::vector<Scratch> scratch_;                           // one per thread
 };

@@ -40,8 +40,6 @@ Status check_options(const GgufFile& file, const Keys& key, const ModelSpec& spe
     return fail(Code::unsupported, fmt::format("{}: metadata {}: got {}, supported: {}",
                                                file.file_name(), key(name), got, supported));
   };
-  MI_TRY(const auto scaling, file.string(key("rope.scaling.type"), "none"));
-  if (scaling != "none") return unsupported("rope.scaling.type", scaling, "none");
   MI_TRY(const int64_t experts, file.integer(key("expert_count"), 0));
   if (experts != 0) return unsupported("expert_count", fmt::to_string(experts), "0");
   for (const std::string_view name : {"attention.key_length", "attention.value_length"}) {
@@ -50,17 +48,80 @@ Status check_options(const GgufFile& file, const Keys& key, const ModelSpec& spe
       return unsupported(name, fmt::to_string(length), fmt::to_string(spec.head_dim));
     }
   }
-  MI_TRY(const int64_t rotary, file.integer(key("rope.dimension_count"), spec.head_dim));
-  if (rotary != spec.head_dim) {
-    return unsupported("rope.dimension_count", fmt::to_string(rotary),
-                       fmt::format("the head dimension, {}", spec.head_dim));
-  }
-  for (const std::string_view name :
-       {"attention.sliding_window", "rope.scale_linear", "rope.scaling.factor", "attention.scale",
-        "logit_scale", "residual_scale", "embedding_scale"}) {
+  for (const std::string_view name : {"rope.scale_linear", "attention.scale", "logit_scale",
+                                      "residual_scale", "embedding_scale"}) {
     if (file.has(key(name))) return unsupported(name, "a value", "absent");
   }
   return {};
+}
+
+// The divisors of every pair's angle that a tensor holds.
+Result<std::vector<double>> factors(const GgufFile& file, std::string_view name, int pairs) {
+  const WeightTensor* tensor = file.tensors().find(name);
+  const auto wrong = [&](std::string_view found) {
+    return fail(Code::schema, fmt::format("{}: tensor {}: found {}, expected {} numbers above 0",
+                                          file.file_name(), name, found, pairs));
+  };
+  if (tensor == nullptr) return wrong("none");
+  if (tensor->shape != std::vector<int64_t>{pairs}) return wrong(shape_text(tensor->shape));
+  std::vector<float> values(static_cast<size_t>(pairs));
+  MI_CHECK(convert_rows(*tensor, 0, 1, values.data()));
+  for (const float value : values)
+    if (!(value > 0)) return wrong(fmt::to_string(value));
+  return std::vector<double>(values.begin(), values.end());
+}
+
+Result<Rope> read_rope(const GgufFile& file, const Keys& key, const ModelSpec& spec) {
+  Rope rope;
+  MI_TRY(rope.theta, file.number(key("rope.freq_base"), 10000.0));
+  MI_TRY(const int64_t dim, file.integer(key("rope.dimension_count"), spec.head_dim));
+  if (dim < 2 || dim > spec.head_dim || dim % 2 != 0)
+    return fail(Code::unsupported,
+                fmt::format("{}: metadata {}: got {}, supported: even, 2 to the head dimension, {}",
+                            file.file_name(), key("rope.dimension_count"), dim, spec.head_dim));
+  rope.dim = static_cast<int>(dim);
+  MI_TRY(rope.original_context,
+         file.integer(key("rope.scaling.original_context_length"), spec.context));
+  if (rope.original_context < 1 || rope.original_context > kMaxContext)
+    return fail(Code::schema,
+                fmt::format("{}: metadata {}: got {}, expected 1 to {}", file.file_name(),
+                            key("rope.scaling.original_context_length"), rope.original_context,
+                            kMaxContext));
+  const auto positive = [&](std::string_view name, std::optional<double> fallback,
+                            double& value) -> Status {
+    MI_TRY(value, file.number(key(name), fallback));
+    if (value > 0 && value <= 1e9) return {};
+    return fail(Code::schema, fmt::format("{}: metadata {}: got {}, expected above 0, up to 1e9",
+                                          file.file_name(), key(name), value));
+  };
+  MI_TRY(const auto type, file.string(key("rope.scaling.type"), "none"));
+  if (type == "linear") {
+    rope.scaling = RopeScaling::linear;
+    MI_CHECK(positive("rope.scaling.factor", {}, rope.factor));
+  } else if (type == "yarn") {
+    rope.scaling = RopeScaling::yarn;
+    MI_CHECK(positive("rope.scaling.factor", {}, rope.factor));
+    double scale = 1;  // on top of YaRN's own
+    MI_CHECK(positive("rope.scaling.attn_factor", 1, scale));
+    rope.attention_factor = scale * yarn_attention_factor(rope.factor);
+  } else if (type != "none" && type != "longrope") {
+    return fail(Code::unsupported,
+                fmt::format("{}: metadata {}: got {}, supported: none, linear, yarn, longrope",
+                            file.file_name(), key("rope.scaling.type"), type));
+  }
+  // Llama 3's scaling is in the file as the divisors that it comes to, LongRoPE's as its own two
+  // sets, whatever the type says.
+  if (file.tensors().find("rope_freqs.weight") != nullptr) {
+    rope.scaling = RopeScaling::factors;
+    MI_TRY(rope.short_factors, factors(file, "rope_freqs.weight", rope.dim / 2));
+    rope.long_factors = rope.short_factors;
+  } else if (file.tensors().find("rope_factors_long.weight") != nullptr || type == "longrope") {
+    rope.scaling = RopeScaling::factors;
+    MI_TRY(rope.short_factors, factors(file, "rope_factors_short.weight", rope.dim / 2));
+    MI_TRY(rope.long_factors, factors(file, "rope_factors_long.weight", rope.dim / 2));
+    MI_CHECK(positive("rope.scaling.attn_factor", 1, rope.attention_factor));
+  }
+  return rope;
 }
 
 }  // namespace
@@ -104,7 +165,14 @@ Result<ModelSpec> read_gguf_config(const GgufFile& file) {
                 fmt::format("{}: metadata {}: got {}, expected 1 to {}", file.file_name(),
                             key("context_length"), spec.context, kMaxContext));
   }
-  MI_TRY(spec.rope_theta, file.number(key("rope.freq_base"), 10000.0));
+  MI_TRY(spec.rope, read_rope(file, key, spec));
+  MI_TRY(spec.window, file.integer(key("attention.sliding_window"), 0));
+  if (spec.window < 0 || spec.window > kMaxContext)
+    return fail(Code::schema,
+                fmt::format("{}: metadata {}: got {}, expected 0 to {}", file.file_name(),
+                            key("attention.sliding_window"), spec.window, kMaxContext));
+  spec.qkv_bias = file.tensors().find("blk.0.attn_q.bias") != nullptr;
+  spec.o_bias = file.tensors().find("blk.0.attn_output.bias") != nullptr;
   MI_TRY(spec.rms_eps, file.number(key("attention.layer_norm_rms_epsilon")));
   spec.tied_embeddings = file.tensors().find("output.weight") == nullptr;
   MI_CHECK(check_options(file, key, spec));

@@ -1,10 +1,9 @@
 #include "libsearch/model/hf_config.h"
 
-#include <cmath>
-
 #include <fmt/format.h>
 
 #include "libsearch/model/families/family.h"
+#include "libsearch/model/hf_rope.h"
 #include "libsearch/model/json_reader.h"
 #include "libsearch/model/spec_check.h"
 
@@ -19,39 +18,32 @@ Failure unsupported(const JsonObject& config, std::string_view key, std::string_
 
 // Options whose other values change the arithmetic.
 Status check_options(const JsonObject& config) {
-  for (const std::string_view key : {"attention_bias", "mlp_bias"}) {
-    MI_TRY(const bool biased, config.boolean(key, false));
-    if (biased) return unsupported(config, key, "false (biases are not supported)");
-  }
+  MI_TRY(const bool biased, config.boolean("mlp_bias", false));
+  if (biased) return unsupported(config, "mlp_bias", "false (biases are not supported there)");
   MI_TRY(const std::string activation, config.string("hidden_act", "silu"));
   if (activation != "silu") return unsupported(config, "hidden_act", "\"silu\"");
-  for (const std::string_view key : {"quantization_config", "sliding_window"}) {
-    if (config.has(key)) return unsupported(config, key, "null (not supported)");
-  }
-  MI_TRY(const double rotary_share, config.number("partial_rotary_factor", 1.0));
-  if (rotary_share != 1.0) return unsupported(config, "partial_rotary_factor", "1");
+  if (config.has("quantization_config"))
+    return unsupported(config, "quantization_config", "null (not supported)");
   return {};
 }
 
-// The rotary base: `rope_theta` beside an optional `rope_scaling`, or both inside the newer
-// `rope_parameters`. Any scaling but "default" changes the angles.
-Result<double> read_rope(const JsonObject& config) {
-  MI_TRY(double theta, config.number("rope_theta", 10000.0));
-  for (const std::string_view key : {"rope_scaling", "rope_parameters"}) {
-    if (!config.has(key)) continue;
-    MI_TRY(const JsonObject rope, config.object(key));
-    MI_TRY(const std::string old_name, rope.string("type", "default"));
-    MI_TRY(const std::string type, rope.string("rope_type", old_name));
-    if (type != "default") {
-      return fail(Code::unsupported, fmt::format("{}: got \"{}\", supported: \"default\"",
-                                                 rope.place("rope_type"), type));
-    }
-    if (rope.has("factor")) return unsupported(rope, "factor", "absent (no scaling)");
-    MI_TRY(const double share, rope.number("partial_rotary_factor", 1.0));
-    if (share != 1.0) return unsupported(rope, "partial_rotary_factor", "1");
-    MI_TRY(theta, rope.number("rope_theta", theta));
-  }
-  return theta;
+Status read_biases(const JsonObject& config, const Family& family, ModelSpec& spec) {
+  MI_TRY(const bool asked, config.boolean("attention_bias", false));
+  using Bias = Family::Bias;
+  if (asked && (family.bias == Bias::none))
+    return unsupported(config, "attention_bias",
+                       fmt::format("false ({} has no biases)", family.name));
+  spec.qkv_bias = family.bias == Bias::qkv || asked;
+  spec.o_bias = family.bias == Bias::asked && asked;
+  return {};
+}
+
+// The keys that the last rows of some layers see at most; longer prompts are refused.
+Status read_window(const JsonObject& config, const Family& family, ModelSpec& spec) {
+  MI_TRY(const bool used, config.boolean("use_sliding_window", !family.window_is_asked));
+  if (!used || !config.has("sliding_window")) return {};
+  MI_TRY(spec.window, config.integer("sliding_window", 1, kMaxContext));
+  return {};
 }
 
 Result<const Family*> find_family(const JsonObject& config) {
@@ -92,7 +84,9 @@ Result<ModelSpec> parse_hf_config(std::string_view text, const std::string& file
   }
   MI_CHECK(size("head_dim", kMaxWidth, spec.head_dim, spec.hidden / spec.heads));
   MI_TRY(spec.context, config.integer("max_position_embeddings", 1, kMaxContext, 2048));
-  MI_TRY(spec.rope_theta, read_rope(config));
+  MI_TRY(spec.rope, read_hf_rope(config, spec.head_dim, spec.context));
+  MI_CHECK(read_biases(config, *family, spec));
+  MI_CHECK(read_window(config, *family, spec));
   MI_TRY(spec.rms_eps, config.number("rms_norm_eps", 1e-6));
   MI_TRY(spec.tied_embeddings, config.boolean("tie_word_embeddings", false));
   MI_CHECK(check_spec(spec, file));

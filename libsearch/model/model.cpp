@@ -54,7 +54,7 @@ class LoadedModel final : public Model {
   [[nodiscard]] Status bind() {
     for (const Family& family : families()) {
       if (family.name != parts_.spec.architecture) continue;
-      MI_TRY(auto weights, family.bind(parts_.spec, parts_.tensors, parts_.scheme, path_));
+      MI_TRY(auto weights, search::bind(family, parts_.spec, parts_.tensors, parts_.scheme, path_));
       MI_TRY(parts_.spec.fingerprint, fingerprint(parts_.spec, parts_.tensors));
       decoder_.emplace(parts_.spec, std::move(weights), path_);
       return {};

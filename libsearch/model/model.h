@@ -12,13 +12,14 @@
 #include "kernels/half.h"
 #include "kernels/status.h"
 #include "kernels/tensor_view.h"
+#include "libsearch/model/rope.h"
 #include "libsearch/model/tokenizer.h"
 
 namespace mi::search {
 
 struct ModelSpec {
   std::string name;          // directory or file stem, or the name the file gives itself
-  std::string architecture;  // "llama"
+  std::string architecture;  // of a family: "llama", "qwen2", ...
   int layers = 0;
   int heads = 0;
   int kv_heads = 0;
@@ -27,8 +28,11 @@ struct ModelSpec {
   int ffn = 0;
   int vocab = 0;
   int64_t context = 0;  // positions the model was trained on
-  double rope_theta = 0;
+  Rope rope;
   double rms_eps = 0;
+  bool qkv_bias = false;  // q, k and v have biases
+  bool o_bias = false;
+  int64_t window = 0;  // some layers see so many keys only; 0: all see all. Prompts up to it run
   bool tied_embeddings = false;
   std::string fingerprint;  // "sha256:..." over the description and a sample of every tensor
 };

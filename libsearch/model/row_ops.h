@@ -31,16 +31,19 @@ void rms_norm(const float* x, const float* weight, double eps, int64_t width, T*
   for (i = 0; i < width; ++i) store(x[i] * scale * weight[i], out[i]);
 }
 
-// Rotates the pairs (i, i + dim/2) by the angles of one position.
+// Rotates the pairs (i, i + turning/2) of the first `turning` dimensions by the angles of one
+// position; the others stay.
 template <class T>
-void rotate_half(const float* in, const float* cosine, const float* sine, int64_t dim, T* out) {
-  const int64_t half = dim / 2;
+void rotate_half(const float* in, const float* cosine, const float* sine, int64_t turning,
+                 int64_t dim, T* out) {
+  const int64_t half = turning / 2;
   for (int64_t i = 0; i < half; ++i) {
     const float a = in[i];
     const float b = in[i + half];
     store(a * cosine[i] - b * sine[i], out[i]);
     store(b * cosine[i] + a * sine[i], out[i + half]);
   }
+  for (int64_t i = turning; i < dim; ++i) store(in[i], out[i]);
 }
 
 }  // namespace mi::search

@@ -24,9 +24,9 @@ Status check_spec(const ModelSpec& spec, const std::string& file) {
     return wrong(Code::schema, fmt::format("heads * head_dim: got {} * {}, expected at most {}",
                                            spec.heads, spec.head_dim, kMaxWidth));
   }
-  if (!(std::isfinite(spec.rope_theta) && spec.rope_theta > 1)) {
+  if (!(std::isfinite(spec.rope.theta) && spec.rope.theta > 1)) {
     return wrong(Code::schema,
-                 fmt::format("rope_theta: got {}, expected a number above 1", spec.rope_theta));
+                 fmt::format("rope_theta: got {}, expected a number above 1", spec.rope.theta));
   }
   if (!(spec.rms_eps >= 0 && spec.rms_eps < 1)) {
     return wrong(Code::schema,

@@ -17,7 +17,7 @@ runtime::HeadConfig::Model config_model(const ModelSpec& spec) {
           .heads = spec.heads,
           .kv_heads = spec.kv_heads,
           .head_dim = spec.head_dim,
-          .rope_theta = spec.rope_theta,
+          .rope_theta = spec.rope.theta,
           .fingerprint = spec.fingerprint};
 }
 

@@ -37,8 +37,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (!status) expect_place(status);
   }
   if (const auto spec = read_gguf_config(*file)) {
-    const auto weights = bind_llama(*spec, file->tensors(), NameScheme::gguf, "fuzz");
-    if (!weights) expect_place(weights.error());
+    for (const Family& family : families()) {
+      const auto weights = bind(family, *spec, file->tensors(), NameScheme::gguf, "fuzz");
+      if (!weights) expect_place(weights.error());
+    }
   } else {
     expect_place(spec.error());
   }

@@ -16,7 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   const bool good = spec->layers >= 1 && spec->layers <= mi::search::kMaxLayers &&
                     spec->heads % spec->kv_heads == 0 && spec->head_dim % 2 == 0 &&
-                    spec->rope_theta > 1;
+                    spec->rope.theta > 1;
   if (!good) std::abort();
   return 0;
 }

@@ -164,7 +164,7 @@ TEST_CASE("rows: RMS norm and rotation, by hand") {
   CHECK(out[3] == Approx(-0.5));
   const float cosine[2] = {0, 1};
   const float sine[2] = {1, 0};  // pair (0, 2) by a quarter turn, pair (1, 3) not at all
-  rotate_half(x, cosine, sine, 4, out);
+  rotate_half(x, cosine, sine, 4, 4, out);
   CHECK(out[0] == -3);
   CHECK(out[1] == -1);
   CHECK(out[2] == 1);
@@ -251,6 +251,41 @@ TEMPLATE_TEST_CASE("tiny models in every file format give PyTorch's logits", "",
   REQUIRE(model);
   check_against_golden<TestType>(**model, golden, plain_attention, sign);
   check_against_golden<TestType>(**model, golden, dense_attention, sign);
+}
+
+TEMPLATE_TEST_CASE("every family and rotary scaling gives transformers' logits", "", float, bf16) {
+  if (!can_run<TestType>()) MI_SKIP(bf16_linear_available().what);
+  const std::string name =
+      GENERATE(as<std::string>(), "llama-bias-linear", "llama-llama3", "llama-dynamic",
+               "llama-yarn", "mistral", "qwen2", "qwen3", "phi3-short", "phi3-long", "glm4");
+  INFO(name);
+  const std::filesystem::path folder = kTestData / "families" / name;
+  const test::H5File golden((folder / "golden.h5").string());
+  for (const auto& path : {folder, folder / "model.gguf"}) {
+    if (!std::filesystem::exists(path)) continue;  // not every one has a GGUF file
+    INFO(path.filename());
+    const auto model = Model::open(path);
+    INFO((model ? "" : model.error().what));
+    REQUIRE(model);
+    CHECK((*model)->spec().architecture == name.substr(0, name.find('-')));
+    check_against_golden<TestType>(**model, golden, plain_attention, 1);
+  }
+}
+
+TEST_CASE("a prompt beyond a sliding window is refused") {
+  const auto model = Model::open(kTestData / "families" / "phi3-short");
+  REQUIRE(model);
+  REQUIRE((*model)->spec().window == 96);
+  const auto forward = [&](size_t tokens, int64_t position) {
+    const std::vector<int32_t> ids(tokens, 1);
+    return (*model)->forward(ids, plain_attention, {}, position);
+  };
+  CHECK(forward(96, 0));
+  const auto beyond = forward(97, 0);
+  REQUIRE_FALSE(beyond);
+  CHECK(beyond.error().code == Code::unsupported);
+  CHECK_THAT(beyond.error().what, Catch::Contains("got 97 tokens, supported: up to 96"));
+  CHECK(forward(1, 96).error().code == Code::unsupported);
 }
 
 TEMPLATE_TEST_CASE("the bits of a row depend neither on threads nor on the rows after it", "",

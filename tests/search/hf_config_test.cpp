@@ -1,6 +1,8 @@
 // config.json: defaults, both spellings of the rotary base, refusals.
 #include "libsearch/model/hf_config.h"
 
+#include <cmath>
+
 #include <nlohmann/json.hpp>
 
 #include "tests/search/model_support.h"
@@ -30,7 +32,7 @@ TEST_CASE("a Llama config.json is read") {
   CHECK(spec->ffn == 64);
   CHECK(spec->vocab == 320);
   CHECK(spec->context == 256);
-  CHECK(spec->rope_theta == 10000);
+  CHECK(spec->rope.theta == 10000);
   CHECK(spec->rms_eps == 1e-5);
   CHECK(spec->tied_embeddings);
 }
@@ -46,7 +48,7 @@ TEST_CASE("what config.json leaves out has transformers' defaults") {
   REQUIRE(spec);
   CHECK(spec->kv_heads == 4);
   CHECK(spec->head_dim == 16);
-  CHECK(spec->rope_theta == 10000);
+  CHECK(spec->rope.theta == 10000);
   CHECK(spec->rms_eps == 1e-6);
   CHECK_FALSE(spec->tied_embeddings);
   CHECK(spec->context == 2048);
@@ -56,11 +58,50 @@ TEST_CASE("the rotary base is found in old and new spellings") {
   Json config = tiny();
   config["rope_theta"] = 500000.0;
   config["rope_scaling"] = {{"type", "default"}};
-  CHECK(parse(config)->rope_theta == 500000);
+  CHECK(parse(config)->rope.theta == 500000);
   config.erase("rope_theta");
   config.erase("rope_scaling");
   config["rope_parameters"] = {{"rope_theta", 100000}, {"rope_type", "default"}};
-  CHECK(parse(config)->rope_theta == 100000);
+  CHECK(parse(config)->rope.theta == 100000);
+}
+
+TEST_CASE("rotary scalings have the defaults of their papers") {
+  Json config = tiny();
+  config["max_position_embeddings"] = 131072;
+  config["original_max_position_embeddings"] = 4096;  // as Phi-3 has it
+  config["rope_scaling"] = {{"type", "su"},
+                            {"short_factor", std::vector<double>(8, 1.0)},
+                            {"long_factor", std::vector<double>(8, 2.0)}};
+  const auto phi = parse(config);
+  REQUIRE(phi);
+  CHECK(phi->rope.scaling == RopeScaling::factors);
+  CHECK(phi->rope.original_context == 4096);
+  CHECK(phi->rope.attention_factor == Approx(std::sqrt(1 + 5.0 / 12)));  // of factor 2^5
+  CHECK(rope_frequencies(phi->rope, 4096, phi->context)[0] == 1);
+  CHECK(rope_frequencies(phi->rope, 4097, phi->context)[0] == 0.5);
+  config["rope_scaling"] = {{"type", "yarn"}, {"factor", 4}};
+  const auto yarn = parse(config);
+  REQUIRE(yarn);
+  CHECK(yarn->rope.attention_factor == Approx(0.1 * std::log(4.0) + 1));
+  // The fastest pair is kept, the slowest stretched.
+  const auto stretched = rope_frequencies(yarn->rope, 1, yarn->context);
+  Rope unscaled;
+  unscaled.theta = 10000;
+  unscaled.dim = 16;
+  const auto plain = rope_frequencies(unscaled, 1, yarn->context);
+  CHECK(stretched.front() == plain.front());
+  CHECK(stretched.back() == Approx(plain.back() / 4));
+}
+
+TEST_CASE("a sliding window counts where the family says so") {
+  Json config = tiny();
+  config["sliding_window"] = 4096;
+  CHECK(parse(config)->window == 4096);
+  config["architectures"] = {"Qwen2ForCausalLM"};
+  CHECK(parse(config)->window == 0);
+  CHECK(parse(config)->qkv_bias);
+  config["use_sliding_window"] = true;
+  CHECK(parse(config)->window == 4096);
 }
 
 TEST_CASE("NUL does not end config.json") {
@@ -83,16 +124,52 @@ TEST_CASE("config.json that cannot be run is refused by name") {
       {{{"architectures", nullptr}}, Code::schema, "architectures: missing"},
       {{{"architectures", Json::array()}}, Code::schema, "expected one name"},
       {{{"hidden_act", "gelu"}}, Code::unsupported, "hidden_act: got \"gelu\", expected \"silu\""},
-      {{{"attention_bias", true}}, Code::unsupported, "attention_bias: got true"},
       {{{"mlp_bias", true}}, Code::unsupported, "mlp_bias: got true"},
-      {{{"rope_scaling", {{"type", "linear"}, {"factor", 2}}}},
+      {{{"architectures", {"MistralForCausalLM"}}, {"attention_bias", true}},
        Code::unsupported,
-       "rope_scaling: rope_type: got \"linear\", supported: \"default\""},
-      {{{"rope_scaling", {{"factor", 2}}}}, Code::unsupported, "rope_scaling: factor: got 2"},
-      {{{"rope_parameters", {{"rope_type", "llama3"}}}}, Code::unsupported, "got \"llama3\""},
+       "attention_bias: got true, expected false (mistral has no biases)"},
+      {{{"attention_bias", 1}}, Code::schema, "attention_bias: got 1"},
+      {{{"rope_scaling", {{"type", "ntk"}, {"factor", 2}}}},
+       Code::unsupported,
+       "rope_scaling: rope_type: got \"ntk\", supported: default, linear, dynamic, llama3, yarn"},
+      {{{"rope_scaling", {{"factor", 2}}}}, Code::unsupported, "rope_scaling: factor: found"},
+      {{{"rope_scaling", {{"type", "linear"}}}}, Code::schema, "rope_scaling: factor: missing"},
+      {{{"rope_scaling", {{"type", "linear"}, {"factor", 0}}}},
+       Code::schema,
+       "factor: got 0, expected a number above 0"},
+      {{{"rope_scaling", {{"type", "dynamic"}, {"factor", "2"}}}},
+       Code::schema,
+       "factor: got \"2\""},
+      {{{"rope_parameters", {{"rope_type", "llama3"}}}}, Code::schema, "factor: missing"},
+      {{{"rope_parameters",
+         {{"rope_type", "llama3"},
+          {"factor", 8},
+          {"low_freq_factor", 4},
+          {"high_freq_factor", 1}}}},
+       Code::schema,
+       "high_freq_factor: got 1, expected more than low_freq_factor"},
+      {{{"rope_parameters",
+         {{"rope_type", "llama3"},
+          {"factor", 8},
+          {"low_freq_factor", 1},
+          {"high_freq_factor", 4}}}},
+       Code::schema,
+       "original_max_position_embeddings: missing"},
+      {{{"rope_scaling", {{"type", "yarn"}, {"factor", 4}, {"truncate", 1}}}},
+       Code::schema,
+       "truncate: got 1, expected true or false"},
+      {{{"rope_scaling", {{"type", "longrope"}, {"short_factor", {1}}, {"long_factor", {1}}}}},
+       Code::schema,
+       "short_factor: got [1], expected 8 numbers"},
+      {{{"rope_scaling", {{"type", "su"}, {"short_factor", {1, 1, 1, 1, 1, 1, 1, -1}}}}},
+       Code::schema,
+       "expected numbers above 0"},
+      {{{"partial_rotary_factor", 0}}, Code::schema, "expected a number above 0, up to 1"},
+      {{{"partial_rotary_factor", 0.2}},
+       Code::unsupported,
+       "got 0.2 of head_dim 16, supported: an even number"},
       {{{"quantization_config", {{"bits", 4}}}}, Code::unsupported, "quantization_config"},
-      {{{"sliding_window", 4096}}, Code::unsupported, "sliding_window: got 4096"},
-      {{{"partial_rotary_factor", 0.5}}, Code::unsupported, "partial_rotary_factor: got 0.5"},
+      {{{"sliding_window", 0}}, Code::schema, "sliding_window: got 0, expected an integer from 1"},
       {{{"hidden_size", nullptr}}, Code::schema, "hidden_size: missing, expected an integer"},
       {{{"hidden_size", "64"}}, Code::schema, "hidden_size: got \"64\", expected an integer"},
       {{{"hidden_size", 0}}, Code::schema, "hidden_size: got 0, expected an integer from 1"},

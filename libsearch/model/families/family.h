@@ -1,7 +1,8 @@
-// A family maps the names and flags of model files to the one decoder description. A new family
-// is one file beside this one and an entry in families().
+// A family says how its checkpoints differ from Llama's: which tensors a layer has besides, which
+// of them are stored in one, and how rotary pairs lie. A new family is an entry in families().
 #pragma once
 
+#include <deque>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,17 +14,26 @@
 
 namespace mi::search {
 
-// The tensors of a decoder layer: x += Wo attention(norm(x)); x += Wdown(silu(Wgate n) * Wup n).
+// The tensors of a decoder layer: x += post(Wo attention(norm(x))); x += post(Wdown(silu(Wgate n) *
+// Wup n)) with n = norm(x). Null: the family has none.
 struct LayerWeights {
-  const WeightTensor* attention_norm = nullptr;  // [hidden]
-  const WeightTensor* q = nullptr;               // [heads * head_dim, hidden]
-  const WeightTensor* k = nullptr;               // [kv_heads * head_dim, hidden]
-  const WeightTensor* v = nullptr;               // [kv_heads * head_dim, hidden]
-  const WeightTensor* o = nullptr;               // [hidden, heads * head_dim]
-  const WeightTensor* ffn_norm = nullptr;        // [hidden]
-  const WeightTensor* gate = nullptr;            // [ffn, hidden]
-  const WeightTensor* up = nullptr;              // [ffn, hidden]
-  const WeightTensor* down = nullptr;            // [hidden, ffn]
+  const WeightTensor* attention_norm = nullptr;       // [hidden]
+  const WeightTensor* q = nullptr;                    // [heads * head_dim, hidden]
+  const WeightTensor* k = nullptr;                    // [kv_heads * head_dim, hidden]
+  const WeightTensor* v = nullptr;                    // [kv_heads * head_dim, hidden]
+  const WeightTensor* q_bias = nullptr;               // [heads * head_dim]
+  const WeightTensor* k_bias = nullptr;               // [kv_heads * head_dim]
+  const WeightTensor* v_bias = nullptr;               // [kv_heads * head_dim]
+  const WeightTensor* q_norm = nullptr;               // [head_dim] of every head's q, before rotary
+  const WeightTensor* k_norm = nullptr;               // [head_dim]
+  const WeightTensor* o = nullptr;                    // [hidden, heads * head_dim]
+  const WeightTensor* o_bias = nullptr;               // [hidden]
+  const WeightTensor* post_attention_norm = nullptr;  // [hidden]
+  const WeightTensor* ffn_norm = nullptr;             // [hidden]
+  const WeightTensor* gate = nullptr;                 // [ffn, hidden]
+  const WeightTensor* up = nullptr;                   // [ffn, hidden]
+  const WeightTensor* down = nullptr;                 // [hidden, ffn]
+  const WeightTensor* post_ffn_norm = nullptr;        // [hidden]
 };
 
 struct DecoderWeights {
@@ -31,26 +41,41 @@ struct DecoderWeights {
   const WeightTensor* final_norm = nullptr;  // [hidden]
   const WeightTensor* head = nullptr;        // [vocab, hidden]; the embedding when tied
   std::vector<LayerWeights> layers;
-  // Rows of q and k are stored for rotary pairs (2i, 2i + 1) instead of (i, i + head_dim/2).
+  // Rows of q and k are stored for rotary pairs (2i, 2i + 1) instead of (i, i + rope.dim / 2).
   bool interleaved_rotary = false;
+  std::deque<WeightTensor> parts;  // of tensors that hold several
 };
 
 enum class NameScheme { hugging_face, gguf };
 
 struct Family {
+  enum class Bias {
+    none,
+    asked,         // q, k, v and o where config.json says attention_bias
+    asked_of_qkv,  // the same without o
+    qkv,           // always
+  };
   std::string_view name;
   std::string_view hf_architecture;
   std::string_view gguf_architecture;
-  // Finds every tensor, checks its shape, refuses tensors that it would have to ignore.
-  Result<DecoderWeights> (*bind)(const ModelSpec& spec, const TensorTable& tensors,
-                                 NameScheme scheme, const std::string& file);
+  Bias bias = Bias::none;
+  bool qk_norm = false;
+  bool post_norms = false;     // of what attention and MLP add to the stream
+  bool fused_qkv = false;      // one tensor holds q, k and v
+  bool fused_gate_up = false;  // one tensor holds gate and up
+  // A sliding_window in config.json counts only beside use_sliding_window.
+  bool window_is_asked = false;
+  bool interleaved_hf = false;
+  bool interleaved_gguf = false;
 };
 
 [[nodiscard]] std::span<const Family> families();
 [[nodiscard]] std::string supported_hf_architectures();
 [[nodiscard]] std::string supported_gguf_architectures();
 
-[[nodiscard]] Result<DecoderWeights> bind_llama(const ModelSpec& spec, const TensorTable& tensors,
-                                                NameScheme scheme, const std::string& file);
+// Finds every tensor, checks its shape, refuses tensors that it would have to ignore.
+[[nodiscard]] Result<DecoderWeights> bind(const Family& family, const ModelSpec& spec,
+                                          const TensorTable& tensors, NameScheme scheme,
+                                          const std::string& file);
 
 }  // namespace mi::search

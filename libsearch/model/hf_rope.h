@@ -1,0 +1,14 @@
+// How config.json describes the rotary embedding.
+#pragma once
+
+#include "kernels/status.h"
+#include "libsearch/model/json_reader.h"
+#include "libsearch/model/rope.h"
+
+namespace mi::search {
+
+// `rope_theta` beside an optional `rope_scaling`, or both inside the newer `rope_parameters`.
+// context: max_position_embeddings.
+[[nodiscard]] Result<Rope> read_hf_rope(const JsonObject& config, int head_dim, int64_t context);
+
+}  // namespace mi::search
