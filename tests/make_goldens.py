@@ -5,7 +5,7 @@
     make_goldens.py seeds             seeds of the fuzz targets that tests/data has none for
     make_goldens.py smollm2 GGUF      goldens of SmolLM2-135M-Instruct (half an hour on two cores)
 
-Needs torch, transformers, accelerate, tokenizers, safetensors, gguf, h5py, numpy. The reference is float64 with
+Needs torch, transformers, accelerate, tokenizers, sentencepiece, safetensors, gguf, h5py, numpy. The reference is float64 with
 rotary angles in float64: the exact answer, for the purpose. Beside it stands how far PyTorch's own
 float32 run is from that, which is the yardstick that the C++ tests hold the decoder to.
 """
@@ -314,10 +314,19 @@ def write_weight_types():
     types = gguf.GGMLQuantizationType
     writer = gguf.GGUFWriter(DATA / "weight_types.gguf", "none")
     with h5py.File(DATA / "weight_types.h5", "w", libver="earliest") as file:
-        for kind in [types.F32, types.F16, types.BF16, types.Q4_0, types.Q4_1, types.Q8_0]:
-            value = random.normal(0, 1, (3, 64)).astype(np.float32)
-            value[0, :8] = [0, -0.0, 1e-5, -1e-5, 3e-7, 6e-8, 1000, -65000]
-            data = gguf.quants.quantize(value, kind)
+        for kind in [types.F32, types.F16, types.BF16, types.Q4_0, types.Q4_1, types.Q5_0,
+                     types.Q5_1, types.Q8_0, types.Q4_K, types.Q5_K, types.Q6_K]:
+            if kind.name.endswith("_K"):  # gguf cannot make them: any bytes, with finite scales
+                size = gguf.GGML_QUANT_SIZES[kind][1]
+                data = random.integers(0, 256, (3, size), dtype=np.uint8)
+                at = [208] if kind == types.Q6_K else [0, 2]
+                for place in at:
+                    data[:, place:place + 2] = (random.uniform(-1, 1, (3, 1)).astype(np.float16)
+                                                .view(np.uint8))
+            else:
+                value = random.normal(0, 1, (3, 64)).astype(np.float32)
+                value[0, :8] = [0, -0.0, 1e-5, -1e-5, 3e-7, 6e-8, 1000, -65000]
+                data = gguf.quants.quantize(value, kind)
             writer.add_tensor(kind.name, data, raw_dtype=kind)
             file.create_dataset(kind.name, data=gguf.quants.dequantize(data, kind),
                                 compression="gzip", track_times=False)
@@ -397,6 +406,80 @@ def write_tokenizer_goldens(tokenizer):
     write_json(DATA / "tokenizer_variants.json", {"texts": HOSTILE, "variants": variants})
 
 
+def write_character_goldens():
+    """BPE by characters: what SentencePiece itself and its conversions to tokenizer.json say."""
+    import sentencepiece
+    prefix = DATA / "sentencepiece"
+    sentencepiece.SentencePieceTrainer.train(
+        input=",".join(str(text) for text in TEXTS[:3]), model_prefix=str(prefix), vocab_size=480,
+        model_type="bpe", byte_fallback=True, normalization_rule_name="identity",
+        remove_extra_whitespaces=False, add_dummy_prefix=True, character_coverage=0.995,
+        split_digits=True, num_threads=1, minloglevel=2)
+    model = sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
+    tokens = [model.id_to_piece(i) for i in range(len(model))]
+    writer = gguf.GGUFWriter(DATA / "sentencepiece.gguf", "llama")
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([token.encode() for token in tokens])
+    writer.add_token_scores([model.get_score(i) for i in range(len(model))])
+    writer.add_token_types([2 if model.is_unknown(i) else 3 if model.is_control(i) else
+                            6 if model.is_byte(i) else 1 for i in range(len(model))])
+    writer.add_bos_token_id(model.bos_id())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    # Of texts without NUL, which SentencePiece drops.
+    own = [None if "\0" in text else model.encode(text) for text in HOSTILE]
+    for suffix in ["model", "vocab"]:
+        pathlib.Path(f"{prefix}.{suffix}").unlink()
+
+    # tokenizer.json, trained anew: tokenizers has no converter without transformers' classes.
+    tokenizer = tokenizers.Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True,
+                                                byte_fallback=True))
+    special = ["<unk>", "<s>", "</s>"]
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"),
+                                                 normalizers.Replace(" ", "\u2581")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=True)
+    tokenizer.train_from_iterator(
+        [text.read_text() for text in TEXTS[:3]],
+        trainers.BpeTrainer(vocab_size=480, show_progress=False, special_tokens=special +
+                            [f"<0x{byte:02X}>" for byte in range(256)]))
+    base = json.loads(tokenizer.to_str())
+    base["added_tokens"] = [token for token in base["added_tokens"] if token["id"] < 3]
+    base["pre_tokenizer"] = None
+    base["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+                   {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}}
+
+    def metaspace(scheme, split):
+        return {"normalizer": None, "pre_tokenizer": {
+            "type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme,
+            "split": split}}
+    strip = dict(base["added_tokens"][0], id=480, special=True, normalized=False)
+    patches = {
+        "llama2": {},
+        "metaspace_first": metaspace("first", False),
+        "metaspace_always_split": metaspace("always", True),
+        "metaspace_never": metaspace("never", False),
+        "unknown": {"model": {"byte_fallback": False}},
+        "unknown_each": {"model": {"byte_fallback": False, "fuse_unk": False}},
+        "no_prefix": {"normalizer": base["normalizer"]["normalizers"][1]},
+        "strip": {"added_tokens": base["added_tokens"] + [
+            dict(strip, content="<|im_start|>", rstrip=True),
+            dict(strip, content="<|im_end|>", id=481, lstrip=True, rstrip=True)]},
+    }
+    variants = []
+    for name, patch in patches.items():
+        variant = tokenizers.Tokenizer.from_str(json.dumps(merge_patch(base, patch)))
+        variants.append({"name": name, "patch": patch, "ids": [
+            variant.encode(text, add_special_tokens=False).ids for text in HOSTILE]})
+    write_json(DATA / "tokenizer_characters.json",
+               {"texts": HOSTILE, "base": base, "variants": variants, "sentencepiece": own})
+
+
 def make_tiny():
     tokenizer = tiny_tokenizer()
     weights = tiny_weights()
@@ -424,6 +507,7 @@ def make_tiny():
     write_forward_goldens(DATA / "tiny_llama.h5", make_model, ids, list(range(100)),
                           [int(v) for v in np.linspace(0, VOCAB - 1, 64)])
     write_tokenizer_goldens(tokenizer)
+    write_character_goldens()
     write_weight_types()
 
 

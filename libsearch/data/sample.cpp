@@ -57,7 +57,12 @@ Result<Sample> make(const SampleSpec& spec, int64_t length, uint64_t seed,
   if (length < 1 || length > kMaxLength)
     return fail(Code::invalid_argument,
                 fmt::format("length: found {}, expected 1 to {} tokens", length, kMaxLength));
-  MI_TRY(Draft draft, found->second(spec, length, spec.seed + seed, tokenizer));
+  const auto start = tokenizer.start();
+  MI_TRY(Draft draft, found->second(spec, std::max<int64_t>(0, length - std::ssize(start)),
+                                    spec.seed + seed, tokenizer));
+  draft.ids.insert(draft.ids.begin(), start.begin(), start.end());
+  draft.answer_begin += std::ssize(start);
+  draft.answer_end += std::ssize(start);
   if (static_cast<int64_t>(draft.ids.size()) != length)
     return fail(Code::internal,
                 fmt::format("{}: made {} tokens of {}", spec.kind, draft.ids.size(), length));

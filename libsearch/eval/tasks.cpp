@@ -71,6 +71,7 @@ Result<Cell> infinitebench_cell(std::string task, std::span<const LongQuestion> 
   Cell cell{std::move(task), 0, {}};
   for (const LongQuestion& asked : questions) {
     MI_TRY(Ids ids, tokenizer.encode(asked.context));
+    ids.insert(ids.begin(), tokenizer.start().begin(), tokenizer.start().end());
     MI_TRY(const Ids end, tokenizer.encode(prompt_end(asked)));
     MI_TRY(const Ids answer, tokenizer.encode(" " + trimmed(asked.answers.front())));
     Question question;
@@ -104,13 +105,18 @@ Result<std::vector<Sample>> text_windows(const SampleSpec& texts, int64_t length
     MI_TRY(const Ids more, tokenizer.encode(slice));
     ids.insert(ids.end(), more.begin(), more.end());
   }
-  if (std::ssize(ids) < length) return fail(too_short(texts, std::ssize(ids), length));
+  const auto start = tokenizer.start();
+  const int64_t own =
+      length - std::ssize(start);  // of a window, behind what every text begins with
+  if (own < 1 || std::ssize(ids) < own) return fail(too_short(texts, std::ssize(ids), length));
   std::vector<Sample> windows;
-  for (int64_t i = 0; i < std::min(most, std::ssize(ids) / length); ++i) {
-    MI_TRY(auto window,
-           sample_from_ids(ids, i * length, length,
-                           fmt::format("text {} from token {}", names_of(texts), i * length)));
-    windows.push_back(std::move(window));
+  for (int64_t i = 0; i < std::min(most, std::ssize(ids) / own); ++i) {
+    Ids window(start.begin(), start.end());
+    window.insert(window.end(), ids.begin() + i * own, ids.begin() + (i + 1) * own);
+    MI_TRY(auto sample,
+           sample_from_ids(window, 0, length,
+                           fmt::format("text {} from token {}", names_of(texts), i * own)));
+    windows.push_back(std::move(sample));
   }
   return windows;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
 
 #include <fmt/format.h>
 
@@ -18,6 +19,23 @@ uint64_t pair_key(int32_t left, int32_t right) {
 // Heap order: std::push_heap keeps the greatest first, so "less" is "merged later".
 bool merged_later(const Bpe::Candidate& a, const Bpe::Candidate& b) {
   return a.rank != b.rank ? a.rank > b.rank : a.position > b.position;
+}
+
+// What a token of a vocabulary by characters stands for.
+std::string character_bytes(const std::string& token, bool byte_fallback) {
+  unsigned byte = 0;
+  if (byte_fallback && token.size() == 6 && token.starts_with("<0x") && token.back() == '>' &&
+      std::from_chars(token.data() + 3, token.data() + 5, byte, 16).ptr == token.data() + 5)
+    return {static_cast<char>(byte)};
+  std::string text = token;
+  for (size_t at = text.find(kMetaspace); at != std::string::npos; at = text.find(kMetaspace, at))
+    text.replace(at, kMetaspace.size(), " ");
+  return text;
+}
+
+void put_symbol(int32_t id, std::vector<Bpe::Symbol>& symbols) {
+  const auto at = static_cast<int32_t>(symbols.size());
+  symbols.push_back({id, at - 1, at + 1, false});
 }
 
 }  // namespace
@@ -53,7 +71,12 @@ Result<Bpe> Bpe::build(const BpeTables& tables, const std::string& file) {
   for (const std::string& token : tables.tokens) {
     const auto id = static_cast<int32_t>(bpe.bytes_.size());
     // A token outside the alphabet cannot come out of a merge; it is decoded as it is written.
-    bpe.bytes_.push_back(alphabet_to_bytes(token).value_or(token));
+    bpe.bytes_.push_back(tables.by_character ? character_bytes(token, tables.byte_fallback)
+                                             : alphabet_to_bytes(token).value_or(token));
+    if (size_t end = 0; tables.by_character && !token.empty() && !find_invalid_utf8(token)) {
+      const char32_t character = next_code_point(token, end);
+      if (end == token.size()) bpe.character_ids_.emplace(character, id);
+    }
     if (!token.empty() && !ids.try_emplace(token, id).second) {
       return fail(Code::schema, fmt::format("{}: token \"{}\" is there twice (ids {} and {})", file,
                                             token, ids[token], id));
@@ -61,10 +84,17 @@ Result<Bpe> Bpe::build(const BpeTables& tables, const std::string& file) {
   }
   for (size_t byte = 0; byte < 256; ++byte) {
     std::string symbol;
-    append_utf8(symbol, byte_alphabet()[byte]);
+    if (tables.by_character)
+      symbol = fmt::format("<0x{:02X}>", byte);
+    else
+      append_utf8(symbol, byte_alphabet()[byte]);
     const auto place = ids.find(symbol);
-    bpe.byte_ids_[byte] = place == ids.end() ? tables.unknown : place->second;
+    const bool is_there = place != ids.end() && (!tables.by_character || tables.byte_fallback);
+    bpe.byte_ids_[byte] = is_there ? place->second : tables.by_character ? -1 : tables.unknown;
   }
+  bpe.by_character_ = tables.by_character;
+  bpe.fuse_unknown_ = tables.fuse_unknown;
+  bpe.unknown_ = tables.unknown;
   bpe.merges_.reserve(tables.merges.size());
   int32_t rank = 0;
   for (const auto& [left, right] : tables.merges) {
@@ -98,17 +128,39 @@ void Bpe::encode_word(std::string_view word, Scratch& scratch, std::vector<int32
   }
   auto& symbols = scratch.symbols;
   symbols.clear();
-  for (const char c : word) {
-    const int32_t id = byte_ids_[static_cast<uint8_t>(c)];
-    if (id < 0) continue;
-    const auto at = static_cast<int32_t>(symbols.size());
-    symbols.push_back({id, at - 1, at + 1, false});
-  }
+  by_character_ ? put_characters(word, symbols) : put_bytes(word, symbols);
   if (symbols.empty()) return;
   symbols.back().next = -1;
   merge_symbols(scratch);
   for (const Symbol& symbol : symbols) {
     if (!symbol.gone) ids.push_back(symbol.id);
+  }
+}
+
+void Bpe::put_bytes(std::string_view word, std::vector<Symbol>& symbols) const {
+  for (const char c : word)
+    if (const int32_t id = byte_ids_[static_cast<uint8_t>(c)]; id >= 0) put_symbol(id, symbols);
+}
+
+void Bpe::put_characters(std::string_view word, std::vector<Symbol>& symbols) const {
+  bool after_unknown = false;
+  for (size_t at = 0; at < word.size();) {
+    const size_t begin = at;
+    const auto known = character_ids_.find(next_code_point(word, at));
+    const std::string_view character = word.substr(begin, at - begin);
+    if (known != character_ids_.end()) {
+      put_symbol(known->second, symbols);
+      after_unknown = false;
+      continue;
+    }
+    const auto id_of = [&](char c) { return byte_ids_[static_cast<uint8_t>(c)]; };
+    if (std::all_of(character.begin(), character.end(), [&](char c) { return id_of(c) >= 0; })) {
+      for (const char c : character) put_symbol(id_of(c), symbols);
+      after_unknown = false;
+      continue;
+    }
+    if (unknown_ >= 0 && !(after_unknown && fuse_unknown_)) put_symbol(unknown_, symbols);
+    after_unknown = true;
   }
 }
 

@@ -1,5 +1,5 @@
-// Byte-level BPE: a word's bytes become symbols, then the adjacent pair that was merged earliest
-// in training is merged first, leftmost on ties.
+// BPE: a word's bytes (GPT-2's kind) or characters (SentencePiece's) become symbols, then the
+// adjacent pair that was merged earliest in training is merged first, leftmost on ties.
 #pragma once
 
 #include <array>
@@ -14,12 +14,20 @@
 
 namespace mi::search {
 
-// What a tokenizer file says, written in the alphabet of byte_level.h.
+// U+2581, which SentencePiece writes for a space.
+inline constexpr std::string_view kMetaspace = "\xe2\x96\x81";
+
+// What a tokenizer file says, written in the alphabet of byte_level.h where symbols are bytes.
 struct BpeTables {
   std::vector<std::string> tokens;                          // by id; unused ids are empty
   std::vector<std::pair<std::string, std::string>> merges;  // by rank
   bool ignore_merges = false;  // a word that is a token becomes that token
-  int32_t unknown = -1;        // id of a byte without token; -1: such bytes are dropped
+  int32_t unknown = -1;        // id of a symbol without token; -1: such symbols are dropped
+  bool by_character = false;   // symbols are characters, spaces kMetaspace
+  // Of characters: one without token becomes its bytes' tokens "<0x00>" to "<0xFF>", if all are
+  // there; unknown ones in a row become one.
+  bool byte_fallback = false;
+  bool fuse_unknown = false;
 };
 
 // (left, right) -> (rank, merged). Open addressing with linear probing: one cache line per look-up
@@ -79,10 +87,16 @@ class Bpe {
 
  private:
   Bpe() = default;
+  void put_bytes(std::string_view word, std::vector<Symbol>& symbols) const;
+  void put_characters(std::string_view word, std::vector<Symbol>& symbols) const;
   void merge_symbols(Scratch& scratch) const;
 
   std::vector<std::string> bytes_;
-  std::array<int32_t, 256> byte_ids_{};
+  std::array<int32_t, 256> byte_ids_{};  // of tokens that stand for a byte
+  bool by_character_ = false;
+  bool fuse_unknown_ = false;
+  int32_t unknown_ = -1;
+  std::unordered_map<char32_t, int32_t> character_ids_;
   MergeTable merges_;
   bool ignore_merges_ = false;
   std::unordered_map<std::string_view, int32_t> words_;

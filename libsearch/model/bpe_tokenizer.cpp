@@ -15,11 +15,28 @@ namespace {
 
 constexpr size_t kMaxTextBytes = size_t{1} << 30U;  // symbol positions are 32 bits
 
+// Where white space ends, from `at` on, and where it begins, before `at`.
+size_t after_spaces(std::string_view text, size_t at) {
+  for (size_t next = at; at < text.size(); at = next)
+    if (!is_white_space(next_code_point(text, next))) break;
+  return at;
+}
+size_t before_spaces(std::string_view text, size_t begin, size_t at) {
+  while (at > begin) {
+    size_t first = at - 1;
+    while (first > begin && (static_cast<uint8_t>(text[first]) & 0xc0U) == 0x80U) --first;
+    size_t next = first;
+    if (!is_white_space(next_code_point(text, next))) break;
+    at = first;
+  }
+  return at;
+}
+
 // Finds added tokens in text: the leftmost, and of those that start there the longest.
 class AddedTokens {
  public:
-  void add(const std::string& content, int32_t id) {
-    ids_.emplace(content, id);
+  void add(const std::string& content, const AddedToken& token) {
+    ids_.emplace(content, Found{token.id, token.strip_left, token.strip_right});
     auto& lengths = lengths_[static_cast<uint8_t>(content.front())];
     const auto at =
         std::lower_bound(lengths.begin(), lengths.end(), content.size(), std::greater());
@@ -36,16 +53,23 @@ class AddedTokens {
         ++at;
         continue;
       }
-      if (at > done) MI_CHECK(plain(text.substr(done, at - done)));
-      token(found->second);
+      const size_t end = found->second.strip_left ? before_spaces(text, done, at) : at;
+      if (end > done) MI_CHECK(plain(text.substr(done, end - done)));
+      token(found->second.id);
       at += found->first.size();
+      if (found->second.strip_right) at = after_spaces(text, at);
       done = at;
     }
     return done < text.size() ? plain(text.substr(done)) : Status{};
   }
 
  private:
-  using Ids = std::map<std::string, int32_t, std::less<>>;
+  struct Found {
+    int32_t id = 0;
+    bool strip_left = false;
+    bool strip_right = false;
+  };
+  using Ids = std::map<std::string, Found, std::less<>>;
   [[nodiscard]] Ids::const_iterator match(std::string_view text) const {
     for (const size_t length : lengths_[static_cast<uint8_t>(text.front())]) {
       if (length > text.size()) continue;
@@ -59,8 +83,13 @@ class AddedTokens {
 
 class BpeTokenizer final : public Tokenizer {
  public:
-  BpeTokenizer(Bpe bpe, PreTokenizer pre_tokenizer, bool nfc)
-      : bpe_(std::move(bpe)), pre_tokenizer_(std::move(pre_tokenizer)), nfc_(nfc) {
+  BpeTokenizer(Bpe bpe, const TokenizerParts& parts, PreTokenizer pre_tokenizer)
+      : bpe_(std::move(bpe)),
+        pre_tokenizer_(std::move(pre_tokenizer)),
+        by_character_(parts.tables.by_character),
+        metaspace_(parts.metaspace),
+        nfc_(parts.nfc),
+        start_(parts.start) {
     decoded_.resize(static_cast<size_t>(bpe_.vocab()));
     for (int32_t id = 0; id < bpe_.vocab(); ++id) {
       decoded_[static_cast<size_t>(id)] = bpe_.bytes(id);
@@ -71,11 +100,17 @@ class BpeTokenizer final : public Tokenizer {
   [[nodiscard]] Result<std::vector<int32_t>> encode(std::string_view text) const override;
   [[nodiscard]] Result<std::string> decode(std::span<const int32_t> ids) const override;
   [[nodiscard]] int vocab() const override { return static_cast<int>(decoded_.size()); }
+  [[nodiscard]] std::span<const int32_t> start() const override { return start_; }
 
  private:
+  // With kMetaspace for spaces.
+  [[nodiscard]] std::string spaced(std::string_view text, bool first) const;
   Bpe bpe_;
   PreTokenizer pre_tokenizer_;
+  bool by_character_ = false;
+  Metaspace metaspace_;
   bool nfc_ = false;
+  std::vector<int32_t> start_;
   AddedTokens raw_, normalized_;
   std::vector<std::string> decoded_;  // by id
 };
@@ -87,8 +122,20 @@ Status BpeTokenizer::add(const AddedToken& token) {
   decoded_[static_cast<size_t>(token.id)] = token.content;
   std::string content = token.content;
   if (token.normalized && nfc_) MI_CHECK(to_nfc(token.content, content));
-  (token.normalized ? normalized_ : raw_).add(content, token.id);
+  (token.normalized ? normalized_ : raw_).add(content, token);
   return {};
+}
+
+std::string BpeTokenizer::spaced(std::string_view text, bool first) const {
+  using Prefix = Metaspace::Prefix;
+  const Prefix prefix = metaspace_.prefix;
+  std::string out;
+  if (prefix == Prefix::always_another ||
+      (!text.starts_with(' ') && !text.starts_with(kMetaspace) &&
+       (prefix == Prefix::always || (prefix == Prefix::first && first))))
+    out = kMetaspace;
+  for (const char c : text) c == ' ' ? out += kMetaspace : out += c;
+  return out;
 }
 
 Result<std::vector<int32_t>> BpeTokenizer::encode(std::string_view text) const try {
@@ -102,8 +149,23 @@ Result<std::vector<int32_t>> BpeTokenizer::encode(std::string_view text) const t
   std::vector<int32_t> ids;
   Bpe::Scratch merge_scratch;
   PreTokenizer::Scratch words;
-  const auto token = [&](int32_t id) { ids.push_back(id); };
+  bool first = true;
+  const auto token = [&](int32_t id) {
+    ids.push_back(id);
+    first = false;
+  };
   const auto plain = [&](std::string_view part) -> Status {
+    if (by_character_) {
+      const std::string text_of = spaced(part, first);
+      first = false;
+      for (size_t at = 0; at < text_of.size();) {
+        const size_t next = metaspace_.split ? text_of.find(kMetaspace, at + 1) : std::string::npos;
+        const size_t end = std::min(next, text_of.size());
+        bpe_.encode_word(std::string_view(text_of).substr(at, end - at), merge_scratch, ids);
+        at = end;
+      }
+      return {};
+    }
     MI_CHECK(pre_tokenizer_.split(part, words));
     for (const std::string_view word : words.pieces) bpe_.encode_word(word, merge_scratch, ids);
     return {};
@@ -140,7 +202,7 @@ Result<std::unique_ptr<Tokenizer>> make_bpe_tokenizer(TokenizerParts parts,
                                                       const std::string& file) {
   MI_TRY(Bpe bpe, Bpe::build(parts.tables, file));
   auto tokenizer =
-      std::make_unique<BpeTokenizer>(std::move(bpe), std::move(parts.pre_tokenizer), parts.nfc);
+      std::make_unique<BpeTokenizer>(std::move(bpe), parts, std::move(parts.pre_tokenizer));
   for (const AddedToken& token : parts.added) {
     if (token.content.empty() || find_invalid_utf8(token.content)) {
       return fail(Code::schema,
@@ -148,6 +210,10 @@ Result<std::unique_ptr<Tokenizer>> make_bpe_tokenizer(TokenizerParts parts,
     }
     MI_CHECK(tokenizer->add(token));
   }
+  for (const int32_t id : parts.start)
+    if (id < 0 || id >= tokenizer->vocab())
+      return fail(Code::schema, fmt::format("{}: start token: got id {}, expected 0 to {}", file,
+                                            id, tokenizer->vocab() - 1));
   return std::unique_ptr<Tokenizer>(std::move(tokenizer));
 }
 

@@ -1,4 +1,4 @@
-// A byte-level BPE tokenizer and the two places it is read from.
+// A BPE tokenizer, by bytes or by characters, and the two places it is read from.
 #pragma once
 
 #include <memory>
@@ -19,13 +19,30 @@ struct AddedToken {
   std::string content;
   int32_t id = 0;
   bool normalized = false;  // searched for in the normalised text
+  bool strip_left = false;  // takes the white space before it along
+  bool strip_right = false;
+};
+
+// How spaces become kMetaspace, of a BPE by characters.
+struct Metaspace {
+  enum class Prefix {
+    none,
+    first,   // at the text's beginning, unless there is a space
+    always,  // likewise after every added token
+    // The same even before a space.
+    always_another,
+  };
+  Prefix prefix = Prefix::none;
+  bool split = false;  // words begin at spaces; else a stretch of text is one word
 };
 
 struct TokenizerParts {
   BpeTables tables;
   std::vector<AddedToken> added;
   PreTokenizer pre_tokenizer;
+  Metaspace metaspace;
   bool nfc = false;
+  std::vector<int32_t> start;  // Tokenizer::start
 };
 
 [[nodiscard]] Result<std::unique_ptr<Tokenizer>> make_bpe_tokenizer(TokenizerParts parts,

@@ -58,4 +58,14 @@ Result<std::span<const int64_t>> GgufFile::integers(std::string_view key) const 
   return std::span<const int64_t>(array->integers);
 }
 
+Result<std::span<const double>> GgufFile::numbers(std::string_view key) const {
+  const GgufValue* value = find(key);
+  const auto* array = value == nullptr ? nullptr : std::get_if<GgufArray>(value);
+  if (array == nullptr || (array->type != GgufType::f32 && array->type != GgufType::f64)) {
+    return fail(Code::schema, fmt::format("{}: metadata {}: {}, expected an array of floats",
+                                          file_name_, key, value ? "wrong type" : "missing"));
+  }
+  return std::span<const double>(array->floats);
+}
+
 }  // namespace mi::search

@@ -63,6 +63,7 @@ class GgufFile {
       std::string_view key, std::optional<std::string_view> fallback = {}) const;
   [[nodiscard]] Result<std::span<const std::string_view>> strings(std::string_view key) const;
   [[nodiscard]] Result<std::span<const int64_t>> integers(std::string_view key) const;
+  [[nodiscard]] Result<std::span<const double>> numbers(std::string_view key) const;
 
  private:
   [[nodiscard]] const GgufValue* find(std::string_view key) const;

@@ -128,7 +128,7 @@ Result<Rope> read_hf_rope(const JsonObject& config, int head_dim, int64_t contex
   if (!(share > 0 && share <= 1))
     return config.wrong("partial_rotary_factor", "a number above 0, up to 1");
   rope.dim = static_cast<int>(head_dim * share);
-  if (rope.dim < 2 || rope.dim % 2 != 0)
+  if (share < 1 && (rope.dim < 2 || rope.dim % 2 != 0))
     return fail(Code::unsupported,
                 fmt::format("{}: got {} of head_dim {}, supported: an even number of dimensions",
                             config.place("partial_rotary_factor"), share, head_dim));

@@ -20,6 +20,9 @@ class Tokenizer {
   [[nodiscard]] virtual Result<std::vector<int32_t>> encode(std::string_view text) const = 0;
   [[nodiscard]] virtual Result<std::string> decode(std::span<const int32_t> ids) const = 0;
   [[nodiscard]] virtual int vocab() const = 0;
+  // What every text began with in training, such as <s>; may be empty. A model without it attends
+  // otherwise, since much of the mass rests there.
+  [[nodiscard]] virtual std::span<const int32_t> start() const = 0;
 };
 
 }  // namespace mi::search

@@ -1,6 +1,9 @@
 // The tokenizer inside a GGUF file: tokens, types and merges as metadata, the pre-tokenizer by
 // name only.
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <unordered_map>
 
 #include <fmt/format.h>
 
@@ -11,6 +14,7 @@ namespace {
 
 // tokenizer.ggml.token_type
 constexpr int64_t kNormal = 1;
+constexpr int64_t kUnknown = 2;
 constexpr int64_t kUserDefined = 4;
 constexpr int64_t kControl = 3;
 constexpr int64_t kByte = 6;  // the greatest that is defined
@@ -36,7 +40,7 @@ constexpr std::array kPreTokenizers = {
     NamedPreTokenizer{"qwen2", "", kQwen2Words},
 };
 
-Status set_pre_tokenizer(const GgufFile& file, TokenizerParts& parts) {
+Status set_pre_tokenizer(const GgufFile& file, TokenizerParts& parts, bool& add_start) {
   MI_TRY(const auto name, file.string("tokenizer.ggml.pre", "nothing"));
   std::string supported;
   for (const NamedPreTokenizer& known : kPreTokenizers) {
@@ -48,6 +52,7 @@ Status set_pre_tokenizer(const GgufFile& file, TokenizerParts& parts) {
       parts.pre_tokenizer.add({std::move(regex)});
     }
     parts.tables.ignore_merges = known.ignore_merges;
+    add_start = known.ignore_merges;  // Llama 3, whose files need not say so
     parts.nfc = known.name == "qwen2";
     return {};
   }
@@ -90,19 +95,75 @@ Status set_merges(const GgufFile& file, TokenizerParts& parts) {
   return {};
 }
 
+// SentencePiece's own model: a pair of symbols that stand side by side is merged before another if
+// what it makes has the greater score. As merges: every way to cut a token into two, by the token's
+// score; of one score in the order of ids.
+Status set_sentencepiece(const GgufFile& file, TokenizerParts& parts) {
+  MI_TRY(const auto scores, file.numbers("tokenizer.ggml.scores"));
+  MI_TRY(const auto types, file.integers("tokenizer.ggml.token_type"));
+  const auto& tokens = parts.tables.tokens;
+  if (scores.size() != tokens.size())
+    return fail(Code::schema, fmt::format("{}: got {} token scores for {} tokens", file.file_name(),
+                                          scores.size(), tokens.size()));
+  std::unordered_map<std::string_view, size_t> ids;
+  std::vector<size_t> by_score;
+  for (size_t id = 0; id < tokens.size(); ++id) {
+    if (types[id] == kUnknown) parts.tables.unknown = static_cast<int32_t>(id);
+    if (types[id] != kNormal || tokens[id].empty()) continue;
+    if (std::isnan(scores[id]))
+      return fail(Code::schema, fmt::format("{}: token {}: got score nan, expected a number",
+                                            file.file_name(), id));
+    ids.emplace(tokens[id], id);
+    by_score.push_back(id);
+  }
+  std::stable_sort(by_score.begin(), by_score.end(),
+                   [&](size_t a, size_t b) { return scores[a] > scores[b]; });
+  for (const size_t id : by_score) {
+    const std::string_view token = tokens[id];
+    std::vector<std::pair<size_t, size_t>> cuts;
+    for (size_t at = 1; at < token.size(); ++at) {
+      const auto left = ids.find(token.substr(0, at));
+      const auto right = ids.find(token.substr(at));
+      if (left != ids.end() && right != ids.end()) cuts.emplace_back(left->second, right->second);
+    }
+    std::sort(cuts.begin(), cuts.end());
+    for (const auto& [left, right] : cuts)
+      parts.tables.merges.emplace_back(tokens[left], tokens[right]);
+  }
+  parts.tables.by_character = parts.tables.byte_fallback = parts.tables.fuse_unknown = true;
+  MI_TRY(const bool prefix, file.boolean("tokenizer.ggml.add_space_prefix", true));
+  if (prefix) parts.metaspace.prefix = Metaspace::Prefix::always_another;
+  return {};
+}
+
+Status set_start(const GgufFile& file, bool by_default, TokenizerParts& parts) {
+  MI_TRY(const bool add, file.boolean("tokenizer.ggml.add_bos_token", by_default));
+  if (!add) return {};
+  MI_TRY(const int64_t id, file.integer("tokenizer.ggml.bos_token_id"));
+  if (id < 0 || id >= std::ssize(parts.tables.tokens))
+    return fail(Code::schema,
+                fmt::format("{}: metadata tokenizer.ggml.bos_token_id: got {}, expected 0 to {}",
+                            file.file_name(), id, std::ssize(parts.tables.tokens) - 1));
+  parts.start.push_back(static_cast<int32_t>(id));
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Tokenizer>> read_gguf_tokenizer(const GgufFile& file) {
   MI_TRY(const auto model, file.string("tokenizer.ggml.model"));
-  if (model != "gpt2") {
+  const bool sentencepiece = model == "llama";
+  if (model != "gpt2" && !sentencepiece) {
     return fail(Code::unsupported, fmt::format("{}: metadata tokenizer.ggml.model: got {}, "
-                                               "supported: gpt2",
+                                               "supported: gpt2, llama",
                                                file.file_name(), model));
   }
   TokenizerParts parts;
-  MI_CHECK(set_pre_tokenizer(file, parts));
+  bool add_start = sentencepiece;
+  if (!sentencepiece) MI_CHECK(set_pre_tokenizer(file, parts, add_start));
   MI_CHECK(set_tokens(file, parts));
-  MI_CHECK(set_merges(file, parts));
+  MI_CHECK(sentencepiece ? set_sentencepiece(file, parts) : set_merges(file, parts));
+  MI_CHECK(set_start(file, add_start, parts));
   return make_bpe_tokenizer(std::move(parts), file.file_name());
 }
 

@@ -1,5 +1,6 @@
-// tokenizer.json: byte-level BPE and the pre-tokenizers that occur with it. Every other part is
-// refused by name, since skipping it would give other tokens than the model was trained on.
+// tokenizer.json: BPE by bytes with the pre-tokenizers that occur with it, and BPE by characters as
+// SentencePiece's models are converted to. Every other part is refused by name, since skipping it
+// would give other tokens than the model was trained on.
 #include <optional>
 
 #include <fmt/format.h>
@@ -17,9 +18,7 @@ Failure unsupported(const JsonObject& object, std::string_view key, std::string_
               fmt::format("{}: got {}, supported: {}", object.place(key), got, supported));
 }
 
-Status read_normalizer(const JsonObject& root, TokenizerParts& parts) {
-  if (!root.has("normalizer")) return {};
-  MI_TRY(const JsonObject normalizer, root.object("normalizer"));
+Status read_normalizer(const JsonObject& normalizer, TokenizerParts& parts) {
   MI_TRY(const std::string type, normalizer.string("type"));
   if (type == "NFC") {
     parts.nfc = true;
@@ -27,9 +26,77 @@ Status read_normalizer(const JsonObject& root, TokenizerParts& parts) {
   }
   if (type == "Sequence") {
     MI_TRY(const Json* list, normalizer.array("normalizers"));
-    if (list->empty()) return {};
+    for (const Json& value : *list) {
+      MI_TRY(const JsonObject part, JsonObject::of(value, normalizer.place("normalizers")));
+      MI_CHECK(read_normalizer(part, parts));
+    }
+    return {};
   }
-  return unsupported(normalizer, "type", type, "none, NFC");
+  if (type == "Prepend") {
+    MI_TRY(const std::string prefix, normalizer.string("prepend"));
+    if (prefix != kMetaspace) return unsupported(normalizer, "prepend", prefix, "\u2581");
+    parts.metaspace.prefix = Metaspace::Prefix::always_another;
+    return {};
+  }
+  if (type == "Replace") {
+    MI_TRY(const JsonObject pattern, normalizer.object("pattern"));
+    MI_TRY(const std::string from, pattern.string("String"));
+    MI_TRY(const std::string to, normalizer.string("content"));
+    if (from != " " || to != kMetaspace)
+      return unsupported(normalizer, "content", to, "\u2581 for a space");
+    parts.tables.by_character = true;
+    return {};
+  }
+  return unsupported(normalizer, "type", type, "none, NFC, Prepend, Replace, Sequence");
+}
+
+// Metaspace, in its own words: what prepend_scheme says, or add_prefix_space before that.
+Status read_metaspace(const JsonObject& part, TokenizerParts& parts) {
+  MI_TRY(const std::string replacement, part.string("replacement"));
+  if (replacement != kMetaspace) return unsupported(part, "replacement", replacement, "\u2581");
+  MI_TRY(const bool prefix, part.boolean("add_prefix_space", true));
+  MI_TRY(const std::string scheme, part.string("prepend_scheme", prefix ? "always" : "never"));
+  using Prefix = Metaspace::Prefix;
+  if (scheme == "always") {
+    parts.metaspace.prefix = Prefix::always;
+  } else if (scheme == "first") {
+    parts.metaspace.prefix = Prefix::first;
+  } else if (scheme != "never") {
+    return unsupported(part, "prepend_scheme", scheme, "always, first, never");
+  }
+  MI_TRY(parts.metaspace.split, part.boolean("split", true));
+  parts.tables.by_character = true;
+  return {};
+}
+
+// The tokens that a template puts before the text.
+Status read_start(const JsonObject& processor, TokenizerParts& parts) {
+  MI_TRY(const std::string type, processor.string("type"));
+  if (type == "Sequence") {
+    MI_TRY(const Json* list, processor.array("processors"));
+    for (const Json& value : *list) {
+      MI_TRY(const JsonObject part, JsonObject::of(value, processor.place("processors")));
+      MI_CHECK(read_start(part, parts));
+    }
+    return {};
+  }
+  if (type != "TemplateProcessing") return {};  // others change offsets only
+  MI_TRY(const JsonObject known, processor.object("special_tokens"));
+  MI_TRY(const Json* pieces, processor.array("single"));
+  for (const Json& piece : *pieces) {
+    MI_TRY(const JsonObject object, JsonObject::of(piece, processor.place("single")));
+    if (!object.has("SpecialToken")) break;
+    MI_TRY(const JsonObject special, object.object("SpecialToken"));
+    MI_TRY(const std::string name, special.string("id"));
+    MI_TRY(const JsonObject token, known.object(name));
+    MI_TRY(const Json* ids, token.array("ids"));
+    for (const Json& id : *ids) {
+      if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= kMaxVocab)
+        return token.wrong("ids", "token ids");
+      parts.start.push_back(id.get<int32_t>());
+    }
+  }
+  return {};
 }
 
 // Pre-tokenizer parts append their steps; the byte-level alphabet is applied by the last.
@@ -150,11 +217,14 @@ Status read_model(const JsonObject& root, BpeTables& tables) {
   }
   MI_TRY(const double dropout, model.number("dropout", 0.0));
   if (dropout != 0) return unsupported(model, "dropout", fmt::to_string(dropout), "none");
-  for (const std::string_view key : {"byte_fallback", "fuse_unk"}) {
-    MI_TRY(const bool on, model.boolean(key, false));
-    if (on) return unsupported(model, key, "true", "false");
-  }
+  MI_TRY(tables.byte_fallback, model.boolean("byte_fallback", false));
+  MI_TRY(tables.fuse_unknown, model.boolean("fuse_unk", false));
+  if (!tables.by_character && (tables.byte_fallback || tables.fuse_unknown))
+    return unsupported(model, tables.byte_fallback ? "byte_fallback" : "fuse_unk", "true",
+                       "false beside ByteLevel");
   MI_TRY(tables.ignore_merges, model.boolean("ignore_merges", false));
+  if (tables.by_character && tables.ignore_merges)
+    return unsupported(model, "ignore_merges", "true", "false without ByteLevel");
   MI_CHECK(read_vocab(model, tables));
   MI_CHECK(read_merges(model, tables));
   MI_TRY(const std::string unknown, model.string("unk_token", ""));
@@ -174,10 +244,10 @@ Status read_added_tokens(const JsonObject& root, TokenizerParts& parts) {
     MI_TRY(token.content, entry.string("content"));
     MI_TRY(const int64_t id, entry.integer("id", 0, static_cast<int64_t>(limit)));
     token.id = static_cast<int32_t>(id);
-    for (const std::string_view key : {"single_word", "lstrip", "rstrip"}) {
-      MI_TRY(const bool on, entry.boolean(key, false));
-      if (on) return unsupported(entry, key, "true", "false");
-    }
+    MI_TRY(const bool single_word, entry.boolean("single_word", false));
+    if (single_word) return unsupported(entry, "single_word", "true", "false");
+    MI_TRY(token.strip_left, entry.boolean("lstrip", false));
+    MI_TRY(token.strip_right, entry.boolean("rstrip", false));
     MI_TRY(const bool special, entry.boolean("special", false));
     MI_TRY(token.normalized, entry.boolean("normalized", !special));
     parts.added.push_back(std::move(token));
@@ -192,14 +262,25 @@ Result<std::unique_ptr<Tokenizer>> parse_tokenizer_json(std::string_view text,
   MI_TRY(const Json json, parse_json(text, file));
   MI_TRY(const JsonObject root, JsonObject::of(json, file));
   TokenizerParts parts;
-  MI_CHECK(read_normalizer(root, parts));
+  if (root.has("normalizer")) {
+    MI_TRY(const JsonObject normalizer, root.object("normalizer"));
+    MI_CHECK(read_normalizer(normalizer, parts));
+  }
   PreTokenizerReader reader(parts.pre_tokenizer);
   if (root.has("pre_tokenizer")) {
     MI_TRY(const JsonObject part, root.object("pre_tokenizer"));
-    MI_CHECK(reader.read(part));
+    MI_TRY(const std::string type, part.string("type"));
+    MI_CHECK(type == "Metaspace" ? read_metaspace(part, parts) : reader.read(part));
   }
-  if (!reader.has_byte_level()) {
-    return unsupported(root, "pre_tokenizer", "none with ByteLevel", "ByteLevel, alone or last");
+  if (reader.has_byte_level() == parts.tables.by_character) {
+    return unsupported(
+        root, "pre_tokenizer",
+        parts.tables.by_character ? "ByteLevel beside \u2581 for spaces" : "none with ByteLevel",
+        "ByteLevel, alone or last, or Metaspace alone");
+  }
+  if (root.has("post_processor")) {
+    MI_TRY(const JsonObject processor, root.object("post_processor"));
+    MI_CHECK(read_start(processor, parts));
   }
   MI_CHECK(read_model(root, parts.tables));
   MI_CHECK(read_added_tokens(root, parts));

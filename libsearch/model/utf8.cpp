@@ -34,6 +34,18 @@ char32_t next_code_point(std::string_view text, size_t& at) {
   return static_cast<char32_t>(code_point);
 }
 
+bool is_white_space(char32_t code_point) {
+  if (code_point == 0x85 || (code_point >= '\t' && code_point <= '\r')) return true;
+  switch (utf8proc_category(static_cast<utf8proc_int32_t>(code_point))) {
+    case UTF8PROC_CATEGORY_ZS:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP:
+      return true;
+    default:
+      return false;
+  }
+}
+
 void append_utf8(std::string& text, char32_t code_point) {
   utf8proc_uint8_t buffer[4];
   const auto length = utf8proc_encode_char(static_cast<utf8proc_int32_t>(code_point), buffer);

@@ -15,6 +15,8 @@ namespace mi::search {
 
 // The code point at text[at], which it moves past. The text must be valid.
 [[nodiscard]] char32_t next_code_point(std::string_view text, size_t& at);
+// Unicode's White_Space.
+[[nodiscard]] bool is_white_space(char32_t code_point);
 void append_utf8(std::string& text, char32_t code_point);
 
 // Unicode normalisation form C of valid text.

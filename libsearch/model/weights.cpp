@@ -1,11 +1,14 @@
 #include "libsearch/model/weights.h"
 
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
+#include "libsearch/model/block_formats.h"
 
 namespace mi::search {
 namespace {
@@ -21,31 +24,24 @@ float from_bf16(uint16_t bits) {
   return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16U);
 }
 
-// IEEE half to single. Halves are rebased by one float multiply (exponent 112 up), which also
-// turns subnormals right; infinities and NaN (exponent 31) are patched.
-float from_f16(uint16_t bits) {
-  const uint32_t magnitude = static_cast<uint32_t>(bits & 0x7fffU) << 13U;
-  float value = std::bit_cast<float>(magnitude) * 0x1p112F;
-  if ((bits & 0x7c00U) == 0x7c00U) value = std::bit_cast<float>(magnitude | 0x7f800000U);
-  return std::bit_cast<float>(std::bit_cast<uint32_t>(value) |
-                              (static_cast<uint32_t>(bits & 0x8000U) << 16U));
-}
+// By WeightType.
+struct Format {
+  std::string_view name;
+  BlockLayout layout;
+  void (*convert)(const uint8_t* block, float* out);  // null: plain floats
+};
+constexpr std::array kFormats = {
+    Format{"F32", {1, 4}, nullptr},           Format{"F16", {1, 2}, nullptr},
+    Format{"BF16", {1, 2}, nullptr},          Format{"Q4_0", {32, 18}, convert_q4_0},
+    Format{"Q4_1", {32, 20}, convert_q4_1},   Format{"Q5_0", {32, 22}, convert_q5_0},
+    Format{"Q5_1", {32, 24}, convert_q5_1},   Format{"Q8_0", {32, 34}, convert_q8_0},
+    Format{"Q4_K", {256, 144}, convert_q4_k}, Format{"Q5_K", {256, 176}, convert_q5_k},
+    Format{"Q6_K", {256, 210}, convert_q6_k},
+};
+static_assert(kFormats.size() == static_cast<size_t>(WeightType::q6_k) + 1);
 
-// GGUF blocks of 32 elements. Q8_0: f16 scale, 32 int8. Q4_0: f16 scale, 16 bytes; byte i holds
-// element i in its low and element i + 16 in its high half, each minus 8. Q4_1: f16 scale, f16
-// minimum, the same 16 bytes without the 8.
-void convert_q8_0(const uint8_t* block, float* out) {
-  const float scale = from_f16(load<uint16_t>(block));
-  for (int i = 0; i < 32; ++i) {
-    out[i] = scale * static_cast<float>(static_cast<int8_t>(block[2 + i]));
-  }
-}
-
-void convert_q4(const uint8_t* nibbles, float scale, float minimum, float* out) {
-  for (int i = 0; i < 16; ++i) {
-    out[i] = scale * static_cast<float>(nibbles[i] & 15) + minimum;
-    out[i + 16] = scale * static_cast<float>(nibbles[i] >> 4) + minimum;
-  }
+const Format& format_of(WeightType type) {
+  return kFormats[static_cast<size_t>(type)];
 }
 
 void convert_row(WeightType type, const uint8_t* in, int64_t columns, float* out) {
@@ -59,23 +55,12 @@ void convert_row(WeightType type, const uint8_t* in, int64_t columns, float* out
     case WeightType::bf16:
       for (int64_t i = 0; i < columns; ++i) out[i] = from_bf16(load<uint16_t>(in + 2 * i));
       return;
-    case WeightType::q8_0:
-      for (int64_t i = 0; i < columns / 32; ++i) convert_q8_0(in + 34 * i, out + 32 * i);
-      return;
-    case WeightType::q4_0:
-      for (int64_t i = 0; i < columns / 32; ++i) {
-        const float scale = from_f16(load<uint16_t>(in + 18 * i));
-        convert_q4(in + 18 * i + 2, scale, -8 * scale, out + 32 * i);
-      }
-      return;
-    case WeightType::q4_1:
-      for (int64_t i = 0; i < columns / 32; ++i) {
-        const uint8_t* block = in + 20 * i;
-        convert_q4(block + 4, from_f16(load<uint16_t>(block)), from_f16(load<uint16_t>(block + 2)),
-                   out + 32 * i);
-      }
-      return;
+    default:
+      break;
   }
+  const Format& format = format_of(type);
+  for (int64_t i = 0; i < columns / format.layout.elements; ++i)
+    format.convert(in + format.layout.bytes * i, out + format.layout.elements * i);
 }
 
 // Exponent bits all ones: one integer pass that the compiler vectorises, with no early exit.
@@ -91,38 +76,11 @@ bool all_finite(const float* values, int64_t count) {
 }  // namespace
 
 std::string_view to_string(WeightType type) {
-  switch (type) {
-    case WeightType::f32:
-      return "F32";
-    case WeightType::f16:
-      return "F16";
-    case WeightType::bf16:
-      return "BF16";
-    case WeightType::q4_0:
-      return "Q4_0";
-    case WeightType::q4_1:
-      return "Q4_1";
-    case WeightType::q8_0:
-      return "Q8_0";
-  }
-  return "?";
+  return format_of(type).name;
 }
 
 BlockLayout block_layout(WeightType type) {
-  switch (type) {
-    case WeightType::f32:
-      return {1, 4};
-    case WeightType::f16:
-    case WeightType::bf16:
-      return {1, 2};
-    case WeightType::q4_0:
-      return {32, 18};
-    case WeightType::q4_1:
-      return {32, 20};
-    case WeightType::q8_0:
-      return {32, 34};
-  }
-  return {};
+  return format_of(type).layout;
 }
 
 int64_t WeightTensor::rows() const {

@@ -14,9 +14,10 @@
 
 namespace mi::search {
 
-enum class WeightType { f32, f16, bf16, q4_0, q4_1, q8_0 };
+enum class WeightType { f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k };
 [[nodiscard]] std::string_view to_string(WeightType type);  // "F32", ..., as files name them
-inline constexpr std::string_view kWeightTypes = "F32, F16, BF16, Q4_0, Q4_1, Q8_0";
+inline constexpr std::string_view kWeightTypes =
+    "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K";
 
 // Elements that share a scale, and the bytes they take; 1 element for plain floats.
 struct BlockLayout {

@@ -17,6 +17,8 @@ namespace fs = std::filesystem;
 // One token per byte: counts of tokens can be checked by eye.
 class ByteTokenizer final : public Tokenizer {
  public:
+  explicit ByteTokenizer(std::vector<int32_t> start = {}) : start_(std::move(start)) {}
+  [[nodiscard]] std::span<const int32_t> start() const override { return start_; }
   Result<std::vector<int32_t>> encode(std::string_view text) const override {
     std::vector<int32_t> ids;
     for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
@@ -28,6 +30,9 @@ class ByteTokenizer final : public Tokenizer {
     return text;
   }
   int vocab() const override { return 256; }
+
+ private:
+  std::vector<int32_t> start_;
 };
 
 struct Folder : test::TemporaryFolder {
@@ -94,6 +99,23 @@ std::string recipe_error(const std::string& from, const std::string& to) {
 }
 
 }  // namespace
+
+TEST_CASE("a sample begins with what every text began with in training") {
+  SampleSpec spec;
+  spec.kind = GENERATE(as<std::string>(), "text", "needle", "multi_key");
+  spec.texts = {text_path(0)};
+  const auto plain = make_sample(spec, 1022, 0, ByteTokenizer());
+  const auto started = make_sample(spec, 1024, 0, ByteTokenizer({7, 9}));
+  INFO((started ? "" : started.error().what));
+  REQUIRE(plain);
+  REQUIRE(started);
+  REQUIRE(started->length() == 1024);
+  CHECK(started->ids[0] == 7);
+  CHECK(started->ids[1] == 9);
+  CHECK(std::vector(started->ids.begin() + 2, started->ids.end()) == plain->ids);
+  CHECK(started->answer_begin == plain->answer_begin + 2);
+  CHECK(started->answer_end == plain->answer_end + 2);
+}
 
 TEST_CASE("every kind gives exactly the tokens asked for, and the same ones again") {
   const auto kind = GENERATE(as<std::string>(), "text", "needle", "kv_retrieval", "repeat",

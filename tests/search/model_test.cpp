@@ -180,13 +180,13 @@ TEST_CASE("a GGUF file that asks for what the decoder does not do is refused") {
 TEST_CASE("a tokenizer of another kind leaves a model that takes ids, and says why") {
   const Copy copy;
   copy.patch("tokenizer.json",
-             {{"pre_tokenizer", {{"type", "Metaspace"}, {"pretokenizers", nullptr}}}});
+             {{"pre_tokenizer", {{"type", "Whitespace"}, {"pretokenizers", nullptr}}}});
   const auto model = Model::open(copy.path());
   REQUIRE(model);
   CHECK((*model)->tokenizer() == nullptr);
   CHECK((*model)->tokenizer_status().code == Code::unsupported);
   CHECK_THAT((*model)->tokenizer_status().what,
-             Catch::Contains("got Metaspace, supported: ByteLevel"));
+             Catch::Contains("got Whitespace, supported: ByteLevel"));
 }
 
 TEST_CASE("a broken tokenizer, or another model's, is an error") {

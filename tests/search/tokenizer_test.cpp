@@ -84,6 +84,48 @@ TEST_CASE("the tokenizer inside a GGUF file is the one of tokenizer.json") {
   }
 }
 
+TEST_CASE("BPE by characters gives the ids of Hugging Face's tokenizers") {
+  const Json golden = Json::parse(read_file(kTestData / "tokenizer_characters.json"));
+  for (const Json& variant : golden["variants"]) {
+    Json json = golden["base"];
+    json.merge_patch(variant["patch"]);
+    const auto tokenizer = parse(json);
+    INFO(variant["name"]);
+    INFO((tokenizer ? "" : tokenizer.error().what));
+    REQUIRE(tokenizer);
+    CHECK(std::ranges::equal((*tokenizer)->start(), std::vector<int32_t>{1}));
+    for (size_t i = 0; i < golden["texts"].size(); ++i) {
+      INFO(golden["texts"][i]);
+      const auto ids = (*tokenizer)->encode(golden["texts"][i].get<std::string>());
+      REQUIRE(ids);
+      CHECK(*ids == variant["ids"][i].get<std::vector<int32_t>>());
+    }
+  }
+  const auto tokenizer = parse(golden["base"]);
+  for (const Json& text : golden["texts"]) {
+    const auto ids = (*tokenizer)->encode(text.get<std::string>());
+    if (text != "") CHECK(*(*tokenizer)->decode(*ids) == " " + text.get<std::string>());
+  }
+}
+
+TEST_CASE("SentencePiece inside a GGUF file gives SentencePiece's ids") {
+  const std::string bytes = read_file(kTestData / "sentencepiece.gguf");
+  const auto file =
+      GgufFile::parse({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, "f.gguf");
+  REQUIRE(file);
+  const auto tokenizer = read_gguf_tokenizer(*file);
+  INFO((tokenizer ? "" : tokenizer.error().what));
+  REQUIRE(tokenizer);
+  CHECK(std::ranges::equal((*tokenizer)->start(), std::vector<int32_t>{1}));
+  const Json golden = Json::parse(read_file(kTestData / "tokenizer_characters.json"));
+  for (size_t i = 0; i < golden["texts"].size(); ++i) {
+    if (golden["sentencepiece"][i].is_null()) continue;
+    INFO(golden["texts"][i]);
+    CHECK(*(*tokenizer)->encode(golden["texts"][i].get<std::string>()) ==
+          golden["sentencepiece"][i].get<std::vector<int32_t>>());
+  }
+}
+
 TEST_CASE("text that is not UTF-8 is refused with its place") {
   const auto tokenizer = parse(tiny());
   REQUIRE(tokenizer);
@@ -126,9 +168,25 @@ TEST_CASE("tokenizer parts that are unknown are refused by name") {
       {{{"normalizer", {{"type", "NFKC"}}}},
        Code::unsupported,
        "normalizer: type: got NFKC, supported: none, NFC"},
+      {{{"normalizer", {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "b"}}}},
+       Code::unsupported,
+       "content: got b"},
       {pre(nullptr), Code::unsupported, "pre_tokenizer: got none with ByteLevel"},
-      {pre({{"type", "Metaspace"}, {"pretokenizers", nullptr}}), Code::unsupported,
-       "pre_tokenizer: type: got Metaspace, supported: ByteLevel, Digits, Split, Sequence"},
+      {pre({{"type", "Metaspace"}, {"pretokenizers", nullptr}, {"replacement", "_"}}),
+       Code::unsupported, "replacement: got _"},
+      {pre({{"type", "Metaspace"},
+            {"pretokenizers", nullptr},
+            {"replacement", kMetaspace},
+            {"prepend_scheme", "last"}}),
+       Code::unsupported, "prepend_scheme: got last, supported: always, first, never"},
+      {pre({{"type", "Whitespace"}, {"pretokenizers", nullptr}}), Code::unsupported,
+       "pre_tokenizer: type: got Whitespace, supported: ByteLevel, Digits, Split, Sequence"},
+      {{{"post_processor",
+         {{"type", "TemplateProcessing"},
+          {"single", {{{"SpecialToken", {{"id", "<s>"}}}}}},
+          {"special_tokens", {{"<s>", {{"ids", {100000}}}}}}}}},
+       Code::schema,
+       "start token: got id 100000"},
       {pre({{"type", "Sequence"}, {"pretokenizers", {byte_level, {{"type", "Digits"}}}}}),
        Code::unsupported, "got Digits after ByteLevel"},
       {pre({{"type", "Split"}, {"pattern", {{"Regex", "("}}}, {"behavior", "Isolated"}}),
@@ -145,9 +203,9 @@ TEST_CASE("tokenizer parts that are unknown are refused by name") {
       {model({{"merges", {"ab"}}}), Code::schema, "merge 0: expected two tokens"},
       {model({{"merges", {"q z"}}}), Code::schema, "merge 0: \"q\" and \"z\""},
       {model({{"merges", {"i n", "i n"}}}), Code::schema, "are merged twice"},
-      {{{"added_tokens", {{{"id", 1}, {"content", "x"}, {"lstrip", true}}}}},
+      {{{"added_tokens", {{{"id", 1}, {"content", "x"}, {"single_word", true}}}}},
        Code::unsupported,
-       "lstrip: got true"},
+       "single_word: got true"},
       {{{"added_tokens", {{{"id", 1}, {"content", ""}}}}}, Code::schema, "expected non-empty"},
       {{{"added_tokens", {{{"id", 99999999}, {"content", "x"}}}}},
        Code::schema,
