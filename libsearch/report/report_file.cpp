@@ -11,7 +11,7 @@
 #include "libruntime/yaml_reader.h"
 #include "libsearch/model/json_reader.h"
 #include "libsearch/model/sha256.h"
-#include "libsearch/report/h5_image.h"
+#include "libsearch/data/h5_image.h"
 
 namespace mi::search {
 namespace {

@@ -6,7 +6,7 @@
 #include <functional>
 
 #include "libsearch/model/sha256.h"
-#include "libsearch/report/h5_image.h"
+#include "libsearch/data/h5_image.h"
 #include "libsearch/search/search.h"
 #include "tests/h5_file.h"
 #include "tests/search/model_support.h"

@@ -63,6 +63,7 @@ void add_commands(CLI::App& app, InspectOptions& options, std::function<int()>& 
 [[nodiscard]] Status run_convert(const InspectOptions& options);
 [[nodiscard]] Status run_pareto(const InspectOptions& options);
 [[nodiscard]] Status run_verify(const InspectOptions& options);
+[[nodiscard]] int run_capture(const InspectOptions& options);
 [[nodiscard]] Status run_html(const InspectOptions& options);
 
 }  // namespace mi::tools

@@ -125,6 +125,13 @@ void add_verify(CLI::App& app, InspectOptions& options, std::function<int()>& ru
   command->callback([&] { run = [&] { return report(kInspect, run_verify(options)); }; });
 }
 
+void add_capture(CLI::App& app, InspectOptions& options, std::function<int()>& run) {
+  CLI::App* command = app.add_subcommand(
+      "capture", "Checks captures of q, k and v for mi-search --capture, and describes them");
+  command->add_option("captures", options.configs, "Captures (HDF5)")->required();
+  command->callback([&] { run = [&] { return run_capture(options); }; });
+}
+
 void add_html(CLI::App& app, InspectOptions& options, std::function<int()>& run) {
   CLI::App* command = app.add_subcommand(
       "html",
@@ -154,6 +161,7 @@ void add_commands(CLI::App& app, InspectOptions& options, std::function<int()>& 
   add_pareto(app, options, run);
   add_verify(app, options, run);
   add_html(app, options, run);
+  add_capture(app, options, run);
 }
 
 }  // namespace mi::tools

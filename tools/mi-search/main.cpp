@@ -10,7 +10,11 @@ int main(int argc, char** argv) try {
   CLI::App app{
       "Finds which sparse attention pattern, with which budget, every head of a model may run"};
   mi::tools::SearchToolOptions options;
-  app.add_option("--model", options.model, "Hugging Face directory or GGUF file")->required();
+  auto* model = app.add_option("--model", options.model, "Hugging Face directory or GGUF file");
+  auto* capture =
+      app.add_option("--capture", options.captures,
+                     "Search these captures of q, k and v (HDF5, one prompt each) instead of a "
+                     "model; such a search has no certificate");
   mi::tools::add_limit_options(app, options.limit);
   app.add_option("-o,--output", options.output,
                  "Head-config to write (default: MODEL-BUDGET.yaml here)");
@@ -27,13 +31,16 @@ int main(int argc, char** argv) try {
                      "length in tokens");
   auto* tokens =
       app.add_option("--tokens", options.tokens, "Calibrate on a file of token ids instead");
+  capture->excludes(model)->excludes(recipe)->excludes(text)->excludes(tokens);
   recipe->excludes(text)->excludes(tokens);
   text->excludes(tokens);
-  app.add_option("--lengths", options.lengths,
-                 "Prompt lengths in tokens, such as 4096,8192 (default: the recipe's; 4096 with "
-                 "--text, half the ids with --tokens)")
-      ->delimiter(',')
-      ->check(CLI::Range(int64_t{128}, int64_t{1} << 24));
+  auto* lengths =
+      app.add_option(
+             "--lengths", options.lengths,
+             "Prompt lengths in tokens, such as 4096,8192 (default: the recipe's; 4096 with "
+             "--text, half the ids with --tokens)")
+          ->delimiter(',')
+          ->check(CLI::Range(int64_t{128}, int64_t{1} << 24));
   app.add_option("--candidates", options.candidates,
                  "Candidate space (YAML; the default is calib_data/candidates.yaml)");
   app.add_option("--seed", options.seed, "Seed of the generated samples")
@@ -56,7 +63,10 @@ int main(int argc, char** argv) try {
   auto* dry_run = app.add_flag("--dry-run", options.dry_run,
                                "Check everything, predict time and memory, and stop");
   app.add_flag("--json", options.json, "Print the result as JSON")->excludes(dry_run);
+  capture->excludes(lengths);
   app.callback([&] {
+    if (options.model.empty() && options.captures.empty())
+      throw CLI::RequiredError("--model (or --capture)");
     if (options.limit.budget.empty() && !options.limit.min_recall)
       throw CLI::RequiredError("--budget (or --min-recall)");
   });

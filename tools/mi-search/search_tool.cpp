@@ -12,6 +12,7 @@
 #include <omp.h>
 
 #include "libruntime/atomic_file.h"
+#include "libsearch/model/capture.h"
 #include "libsearch/report/report_file.h"
 #include "libsearch/report/text.h"
 #include "libsearch/search/gates.h"
@@ -89,9 +90,29 @@ Result<Samples> make_samples(const SearchToolOptions& options, const search::Mod
   return samples;
 }
 
+struct Input {
+  std::unique_ptr<search::Model> model;
+  Samples samples;
+};
+
+Result<Input> open_input(const SearchToolOptions& options) {
+  Input input;
+  if (!options.captures.empty()) {
+    const std::vector<fs::path> paths(options.captures.begin(), options.captures.end());
+    MI_TRY(search::Captured captured, search::open_captures(paths));
+    input.model = std::move(captured.model);
+    input.samples.calibration = std::move(captured.samples);
+    return input;
+  }
+  MI_TRY(input.model, search::Model::open(options.model));
+  MI_TRY(input.samples, make_samples(options, *input.model));
+  return input;
+}
+
 // The options that decide what is scored.
 std::string describe_scoring(const SearchToolOptions& options, runtime::Element element) {
   Words words;
+  for (const auto& capture : options.captures) words.add_file("--capture", capture);
   words.add_file("--recipe", options.recipe);
   for (const auto& text : options.texts) words.add_file("--text", text);
   words.add_file("--tokens", options.tokens);
@@ -125,7 +146,8 @@ Result<search::SearchOptions> search_options(const SearchToolOptions& options) {
 
 fs::path output_path(const SearchToolOptions& options) {
   if (!options.output.empty()) return options.output;
-  fs::path model = fs::path(options.model).lexically_normal();
+  fs::path model =
+      fs::path(options.captures.empty() ? options.model : options.captures[0]).lexically_normal();
   if (!model.has_filename()) model = model.parent_path();
   std::string name = fs::is_directory(model) ? model.filename().string() : model.stem().string();
   std::string budget = options.limit.budget.empty() ? "min-recall" : options.limit.budget;
@@ -226,8 +248,8 @@ Status run(const SearchToolOptions& asked) {
   MI_CHECK(runtime::check_writable(output));
   MI_CHECK(runtime::check_writable(whole));
   MI_CHECK(runtime::check_writable(part));
-  MI_TRY(const auto model, search::Model::open(asked.model));
-  MI_TRY(const Samples samples, make_samples(asked, *model));
+  MI_TRY(const Input input, open_input(asked));
+  const auto& [model, samples] = input;
   const int64_t longest = longest_of(samples);
   if (longest > model->spec().context)
     print_note(

@@ -14,6 +14,7 @@ inline constexpr std::string_view kSearch = "mi-search";
 
 struct SearchToolOptions {
   std::string model;
+  std::vector<std::string> captures;  // instead of a model and samples
   LimitOptions limit;
   std::string output;              // empty: the model's name with the budget, .yaml
   std::string report;              // empty: the output's name, .report.h5

@@ -1,8 +1,9 @@
-#include "libsearch/report/h5_image.h"
+#include "libsearch/data/h5_image.h"
 
 #include <hdf5.h>
 
 #include <algorithm>
+#include <memory>
 #include <stdexcept>
 
 #include <fmt/format.h>
@@ -51,10 +52,11 @@ Handle utf8_type(size_t size) {
   return {type, "a text type"};
 }
 
-// The size of a fixed-length text type.
+// The size of a text type, 0 of one that is as long as it is (h5py's own).
 size_t text_size(hid_t type, std::string_view what) {
-  if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0)
-    throw std::runtime_error(fmt::format("{}: found no text of fixed length", what));
+  if (H5Tget_class(type) != H5T_STRING)
+    throw std::runtime_error(fmt::format("{}: found no text", what));
+  if (H5Tis_variable_str(type) > 0) return 0;
   const size_t size = H5Tget_size(type);
   if (size > kMaxText)
     throw std::runtime_error(
@@ -156,6 +158,11 @@ H5Reader::H5Reader(std::string_view bytes) : file_(-1) {
   file_ = H5Fopen(kNoFile, H5F_ACC_RDONLY, access);
   if (file_ < 0) throw std::runtime_error("found no HDF5 file");
 }
+H5Reader::H5Reader(OnDisk file) : file_(-1) {
+  silence();
+  file_ = H5Fopen(file.path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+  if (file_ < 0) throw std::runtime_error("found no HDF5 file");
+}
 H5Reader::~H5Reader() {
   H5Fclose(file_);
 }
@@ -171,12 +178,36 @@ int64_t H5Reader::integer_attribute(const std::string& name) const {
   return value;
 }
 
+double H5Reader::number_attribute(const std::string& name) const {
+  const std::string what = "attribute " + name;
+  const Handle attribute(H5Aopen(file_, name.c_str(), H5P_DEFAULT), what);
+  const Handle type(H5Aget_type(attribute), what);
+  const H5T_class_t kind = H5Tget_class(type);
+  if (kind != H5T_INTEGER && kind != H5T_FLOAT)
+    throw std::runtime_error(what + ": found no number");
+  check_scalar(Handle(H5Aget_space(attribute), what), what);
+  double value = 0;
+  check(H5Aread(attribute, H5T_NATIVE_DOUBLE, &value), what);
+  return value;
+}
+
+bool H5Reader::has_attribute(const std::string& name) const {
+  return H5Aexists(file_, name.c_str()) > 0;
+}
+
 std::string H5Reader::text_attribute(const std::string& name) const {
   const std::string what = "attribute " + name;
   const Handle attribute(H5Aopen(file_, name.c_str(), H5P_DEFAULT), what);
   const Handle type(H5Aget_type(attribute), what);
   check_scalar(Handle(H5Aget_space(attribute), what), what);
-  std::string text(text_size(type, what), '\0');
+  const size_t size = text_size(type, what);
+  if (size == 0) {
+    char* own = nullptr;
+    check(H5Aread(attribute, type, static_cast<void*>(&own)), what);
+    const std::unique_ptr<char, decltype(&H5free_memory)> owner(own, &H5free_memory);
+    return own == nullptr ? "" : std::string(own);
+  }
+  std::string text(size, '\0');
   check(H5Aread(attribute, type, text.data()), what);
   return unpadded(std::move(text));
 }
@@ -189,27 +220,62 @@ std::string H5Reader::text(const std::string& path) const {
   const Handle set(H5Dopen2(file_, path.c_str(), H5P_DEFAULT), path);
   const Handle type(H5Dget_type(set), path);
   check_scalar(Handle(H5Dget_space(set), path), path);
-  std::string text(text_size(type, path), '\0');
+  const size_t size = text_size(type, path);
+  if (size == 0) throw std::runtime_error(path + ": found no text of fixed length");
+  std::string text(size, '\0');
   check(H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, text.data()), path);
   return unpadded(std::move(text));
 }
 
+std::vector<uint64_t> H5Reader::extent(const std::string& path) const {
+  const Handle set(H5Dopen2(file_, path.c_str(), H5P_DEFAULT), path);
+  const Handle space(H5Dget_space(set), path);
+  std::vector<hsize_t> found(static_cast<size_t>(std::max(0, H5Sget_simple_extent_ndims(space))));
+  H5Sget_simple_extent_dims(space, found.data(), nullptr);
+  return {found.begin(), found.end()};
+}
+
+bool H5Reader::is_bf16(const std::string& path) const {
+  const Handle set(H5Dopen2(file_, path.c_str(), H5P_DEFAULT), path);
+  const Handle type(H5Dget_type(set), path);
+  return H5Tget_class(type) == H5T_INTEGER && H5Tget_size(type) == 2;
+}
+
+namespace {
+
+void check_extent(const std::vector<uint64_t>& found, std::span<const uint64_t> expected,
+                  const std::string& path) {
+  if (!std::equal(found.begin(), found.end(), expected.begin(), expected.end()))
+    throw std::runtime_error(fmt::format("{}: found [{}], expected [{}]", path,
+                                         fmt::join(found, ", "), fmt::join(expected, ", ")));
+}
+
+size_t count_of(std::span<const uint64_t> extent) {
+  size_t count = 1;
+  for (const uint64_t size : extent) count *= size;
+  return count;
+}
+
+}  // namespace
+
+std::vector<uint16_t> H5Reader::halves(const std::string& path,
+                                       std::span<const uint64_t> wanted) const {
+  check_extent(extent(path), wanted, path);
+  const Handle set(H5Dopen2(file_, path.c_str(), H5P_DEFAULT), path);
+  std::vector<uint16_t> values(count_of(wanted));
+  if (!values.empty())
+    check(H5Dread(set, H5T_NATIVE_UINT16, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), path);
+  return values;
+}
+
 std::vector<float> H5Reader::floats(const std::string& path,
-                                    std::span<const uint64_t> extent) const {
+                                    std::span<const uint64_t> wanted) const {
+  check_extent(extent(path), wanted, path);
   const Handle set(H5Dopen2(file_, path.c_str(), H5P_DEFAULT), path);
   const Handle type(H5Dget_type(set), path);
   if (H5Tget_class(type) != H5T_FLOAT) throw std::runtime_error(path + ": found no floats");
-  const Handle space(H5Dget_space(set), path);
-  const int rank = H5Sget_simple_extent_ndims(space);
-  std::vector<hsize_t> found(static_cast<size_t>(std::max(rank, 0)));
-  H5Sget_simple_extent_dims(space, found.data(), nullptr);
-  if (!std::equal(found.begin(), found.end(), extent.begin(), extent.end()))
-    throw std::runtime_error(fmt::format("{}: found [{}], expected [{}]", path,
-                                         fmt::join(found, ", "), fmt::join(extent, ", ")));
-  size_t count = 1;
-  for (const uint64_t size : extent) count *= size;
-  std::vector<float> values(count);
-  if (count > 0)
+  std::vector<float> values(count_of(wanted));
+  if (!values.empty())
     check(H5Dread(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), path);
   return values;
 }

@@ -1,0 +1,280 @@
+#include "libsearch/model/capture.h"
+
+#include <algorithm>
+#include <cmath>
+#include <array>
+#include <limits>
+#include <new>
+#include <type_traits>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "libsearch/data/h5_image.h"
+#include "libsearch/model/sha256.h"
+#include "libsearch/model/spec_check.h"
+#include "libsearch/model/utf8.h"
+
+namespace mi::search {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kMaxTokens = int64_t{1} << 24;
+
+std::string dataset(int layer, std::string_view name) {
+  return fmt::format("layer_{:03}/{}", layer, name);
+}
+
+// What HDF5 throws, and memory, as the file's error.
+template <class Body>
+std::invoke_result_t<Body> guarded(const fs::path& path, const Body& body) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return fail(Code::out_of_memory, fmt::format("{}: not enough memory", path.string()));
+  } catch (const std::exception& error) {
+    return fail(Code::schema, fmt::format("{}: {}", path.string(), error.what()));
+  }
+}
+
+class CaptureFile {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<CaptureFile>> open(const fs::path& path);
+
+  [[nodiscard]] const ModelSpec& spec() const { return spec_; }
+  [[nodiscard]] int64_t tokens() const { return tokens_; }
+  [[nodiscard]] const std::string& source() const { return source_; }
+  [[nodiscard]] const fs::path& path() const { return path_; }
+
+  // Rows [0, tokens) of every head, as T. q is scaled so that 1/sqrt(head_dim) is right.
+  template <class T>
+  [[nodiscard]] Result<Tensor<T, 3>> read(int layer, std::string_view name, int64_t tokens) const;
+  // Of what the first layer's keys are: tells captures of other prompts apart.
+  [[nodiscard]] Result<std::string> digest() const;
+
+ private:
+  explicit CaptureFile(const fs::path& path) : reader_(H5Reader::OnDisk{path}), path_(path) {}
+  [[nodiscard]] Status read_attributes();
+  [[nodiscard]] std::array<uint64_t, 3> extent(std::string_view name) const {
+    return {static_cast<uint64_t>(name == "q" ? spec_.heads : spec_.kv_heads),
+            static_cast<uint64_t>(tokens_), static_cast<uint64_t>(spec_.head_dim)};
+  }
+  [[nodiscard]] std::vector<float> values(int layer, std::string_view name) const;
+
+  H5Reader reader_;
+  fs::path path_;
+  ModelSpec spec_;
+  int64_t tokens_ = 0;
+  double q_factor_ = 1;
+  std::string source_;
+};
+
+Result<std::unique_ptr<CaptureFile>> CaptureFile::open(const fs::path& path) {
+  std::error_code error;
+  if (!fs::is_regular_file(path, error))
+    return fail(Code::io, fmt::format("{}: found no file, expected a capture", path.string()));
+  return guarded(path, [&]() -> Result<std::unique_ptr<CaptureFile>> {
+    std::unique_ptr<CaptureFile> file(new CaptureFile(path));
+    MI_CHECK(file->read_attributes());
+    for (int layer = 0; layer < file->spec_.layers; ++layer)
+      for (const std::string_view name : {"q", "k", "v"}) {
+        const std::string place = dataset(layer, name);
+        const auto found = file->reader_.extent(place);
+        const auto expected = file->extent(name);
+        if (!std::equal(found.begin(), found.end(), expected.begin(), expected.end()))
+          return fail(Code::schema,
+                      fmt::format("{}: {}: found [{}], expected [{}]", path.string(), place,
+                                  fmt::join(found, ", "), fmt::join(expected, ", ")));
+      }
+    return file;
+  });
+}
+
+Status CaptureFile::read_attributes() {
+  const auto wrong = [&](std::string_view what) {
+    return fail(Code::schema, fmt::format("{}: {}", path_.string(), what));
+  };
+  const std::string schema = reader_.text_attribute("schema");
+  const int64_t version = reader_.integer_attribute("schema_version");
+  if (schema != "mi.capture" || version != kCaptureVersion)
+    return wrong(fmt::format("found schema {} version {}, expected mi.capture version {}", schema,
+                             version, kCaptureVersion));
+  const auto size = [&](const std::string& name, int64_t most, auto& field) -> Status {
+    const int64_t value = reader_.integer_attribute(name);
+    if (value < 1 || value > most)
+      return wrong(fmt::format("attribute {}: found {}, expected 1 to {}", name, value, most));
+    field = static_cast<std::remove_reference_t<decltype(field)>>(value);
+    return {};
+  };
+  MI_CHECK(size("layers", kMaxLayers, spec_.layers));
+  MI_CHECK(size("heads", kMaxWidth, spec_.heads));
+  MI_CHECK(size("kv_heads", kMaxWidth, spec_.kv_heads));
+  MI_CHECK(size("head_dim", kMaxWidth, spec_.head_dim));
+  MI_CHECK(size("tokens", kMaxTokens, tokens_));
+  spec_.name = reader_.text_attribute("model");
+  spec_.architecture = reader_.text_attribute("architecture");
+  source_ = reader_.has_attribute("source") ? reader_.text_attribute("source")
+                                            : path_.filename().string();
+  for (const std::string& text : {spec_.name, spec_.architecture, source_})
+    if (text.empty() || find_invalid_utf8(text))
+      return wrong("attributes model, architecture and source: expected UTF-8, not empty");
+  const auto number = [&](const std::string& name, double fallback) {
+    return reader_.has_attribute(name) ? reader_.number_attribute(name) : fallback;
+  };
+  spec_.rope.theta = number("rope_theta", 10000);
+  spec_.rope.dim = spec_.head_dim;
+  spec_.hidden = std::min<int>(kMaxWidth, spec_.heads * spec_.head_dim);
+  spec_.context = tokens_;
+  MI_CHECK(check_spec(spec_, path_.string()));
+  const double root = std::sqrt(static_cast<double>(spec_.head_dim));
+  const double scale = number("scale", 1 / root);
+  if (!(scale > 0 && scale < 1e6))
+    return wrong(fmt::format("attribute scale: found {}, expected a number above 0", scale));
+  q_factor_ = std::abs(scale * root - 1) < 1e-6 ? 1 : scale * root;
+  if (const double softcap = number("softcap", 0); softcap != 0)
+    return fail(Code::unsupported, fmt::format("{}: attribute softcap: found {}, supported: 0",
+                                               path_.string(), softcap));
+  return {};
+}
+
+std::vector<float> CaptureFile::values(int layer, std::string_view name) const {
+  const std::string place = dataset(layer, name);
+  if (!reader_.is_bf16(place)) return reader_.floats(place, extent(name));
+  const std::vector<uint16_t> bits = reader_.halves(place, extent(name));
+  std::vector<float> wide(bits.size());
+  for (size_t i = 0; i < bits.size(); ++i) wide[i] = to_float(bf16{bits[i]});
+  return wide;
+}
+
+template <class T>
+Result<Tensor<T, 3>> CaptureFile::read(int layer, std::string_view name, int64_t tokens) const {
+  return guarded(path_, [&]() -> Result<Tensor<T, 3>> {
+    const std::vector<float> all = values(layer, name);
+    const int64_t heads = name == "q" ? spec_.heads : spec_.kv_heads;
+    const auto factor = static_cast<float>(name == "q" ? q_factor_ : 1);
+    Tensor<T, 3> out({heads, tokens, spec_.head_dim});
+    for (int64_t h = 0; h < heads; ++h)
+      for (int64_t i = 0; i < tokens; ++i) {
+        const float* row = all.data() + (h * tokens_ + i) * spec_.head_dim;
+        T* to = out.view()[h][i].data;
+        for (int x = 0; x < spec_.head_dim; ++x) {
+          if (!std::isfinite(row[x]))
+            return fail(Code::schema,
+                        fmt::format("{}: {}: found {} in head {}, token {}, expected "
+                                    "finite numbers",
+                                    path_.string(), dataset(layer, name), row[x], h, i));
+          if constexpr (std::is_same_v<T, float>)
+            to[x] = factor * row[x];
+          else
+            to[x] = to_bf16(factor * row[x]);
+        }
+      }
+    return out;
+  });
+}
+
+Result<std::string> CaptureFile::digest() const {
+  return guarded(path_, [&]() -> Result<std::string> {
+    const std::vector<float> keys = values(0, "k");
+    return sha256_hex({reinterpret_cast<const char*>(keys.data()), keys.size() * sizeof(float)});
+  });
+}
+
+class CaptureModel final : public Model {
+ public:
+  CaptureModel(ModelSpec spec, std::vector<std::unique_ptr<CaptureFile>> files)
+      : spec_(std::move(spec)), files_(std::move(files)) {}
+  [[nodiscard]] const ModelSpec& spec() const override { return spec_; }
+  [[nodiscard]] const Tokenizer* tokenizer() const override { return nullptr; }
+  [[nodiscard]] Result<Tensor<float, 2>> forward(std::span<const int32_t> ids,
+                                                 const AttentionFn& attention,
+                                                 const LayerProgressFn& progress,
+                                                 int64_t position) const override {
+    return run<float>(ids, attention, progress, position);
+  }
+  [[nodiscard]] Result<Tensor<float, 2>> forward(std::span<const int32_t> ids,
+                                                 const BasicAttentionFn<bf16>& attention,
+                                                 const LayerProgressFn& progress,
+                                                 int64_t position) const override {
+    return run<bf16>(ids, attention, progress, position);
+  }
+  [[nodiscard]] Status logits(TensorView<const float, 2>, TensorView<float, 2>) const override {
+    return fail(Code::unsupported, "a capture has no logits");
+  }
+
+ private:
+  template <class T>
+  [[nodiscard]] Result<Tensor<float, 2>> run(std::span<const int32_t> ids,
+                                             const BasicAttentionFn<T>& attention,
+                                             const LayerProgressFn& progress,
+                                             int64_t position) const {
+    const auto tokens = static_cast<int64_t>(ids.size());
+    const bool known = !ids.empty() && ids[0] >= 0 && ids[0] < std::ssize(files_) &&
+                       position == 0 && tokens <= files_[static_cast<size_t>(ids[0])]->tokens();
+    if (!known)
+      return fail(Code::invalid_argument, "a capture: expected its own sample, or its beginning");
+    const CaptureFile& file = *files_[static_cast<size_t>(ids[0])];
+    for (int layer = 0; layer < spec_.layers; ++layer) {
+      MI_TRY(const auto q, file.read<T>(layer, "q", tokens));
+      MI_TRY(const auto k, file.read<T>(layer, "k", tokens));
+      MI_TRY(const auto v, file.read<T>(layer, "v", tokens));
+      Tensor<T, 3> o({spec_.heads, tokens, spec_.head_dim});
+      BasicLayerQkv<T> qkv;
+      qkv.layer = layer;
+      qkv.q = q.view();
+      qkv.k = k.view();
+      qkv.v = v.view();
+      MI_CHECK(attention(qkv, o.view()));
+      if (progress) progress(layer + 1, spec_.layers);
+    }
+    return Tensor<float, 2>({0, 0});
+  }
+
+  ModelSpec spec_;
+  std::vector<std::unique_ptr<CaptureFile>> files_;
+};
+
+std::string shape_of(const ModelSpec& spec) {
+  return fmt::format("{} ({}, {} layers, {} heads, {} kv_heads, head_dim {})", spec.name,
+                     spec.architecture, spec.layers, spec.heads, spec.kv_heads, spec.head_dim);
+}
+
+}  // namespace
+
+Result<Captured> open_captures(std::span<const fs::path> paths) {
+  std::vector<std::unique_ptr<CaptureFile>> files;
+  for (const fs::path& path : paths) {
+    MI_TRY(auto file, CaptureFile::open(path));
+    files.push_back(std::move(file));
+    const std::string own = shape_of(files.back()->spec());
+    const std::string first = shape_of(files.front()->spec());
+    if (own != first)
+      return fail(Code::schema, fmt::format("{}: found {}, expected {} as in {}", path.string(),
+                                            own, first, paths.front().string()));
+  }
+  if (files.empty()) return fail(Code::invalid_argument, "captures: found none, expected some");
+  Captured captured;
+  ModelSpec spec = files.front()->spec();
+  for (size_t i = 0; i < files.size(); ++i) {
+    Sample sample;
+    sample.source = "capture " + files[i]->source();
+    sample.kind = "capture";
+    const int64_t tokens = files[i]->tokens();
+    const auto count = std::ssize(files);
+    if (tokens > std::numeric_limits<int32_t>::max() / count)
+      return fail(Code::invalid_argument, "captures: too many");
+    for (int64_t t = 0; t < tokens; ++t)
+      sample.ids.push_back(static_cast<int32_t>(t * count + static_cast<int64_t>(i)));
+    MI_TRY(sample.sha256, files[i]->digest());
+    sample.answer_begin = sample.answer_end = tokens;
+    spec.context = std::max(spec.context, tokens);
+    captured.samples.push_back(std::move(sample));
+  }
+  MI_TRY(const std::string digest, sha256_hex(shape_of(spec)));
+  spec.fingerprint = "sha256:" + digest;
+  captured.model = std::make_unique<CaptureModel>(std::move(spec), std::move(files));
+  return captured;
+}
+
+}  // namespace mi::search

@@ -1,0 +1,32 @@
+// Captures: q, k and v of every layer as some engine computed them for one prompt, in an HDF5 file,
+// and the Model that they make: it can be searched, but neither certified nor asked for logits.
+//   attributes  schema "mi.capture", schema_version 1, model, architecture, layers, heads,
+//   kv_heads,
+//               head_dim, tokens; scale (1/sqrt(head_dim) if absent), softcap, rope_theta, source
+//   /layer_000/q [heads, tokens, head_dim], after positional encoding; k and v [kv_heads, tokens,
+//               head_dim]; floats of any size, or bf16 as 16-bit integers
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/status.h"
+#include "libsearch/data/sample.h"
+#include "libsearch/model/model.h"
+
+namespace mi::search {
+
+inline constexpr int kCaptureVersion = 1;
+
+struct Captured {
+  std::unique_ptr<Model> model;
+  std::vector<Sample> samples;  // one a file; their ids name the file to the model, nothing else
+};
+
+// Files of one model. Code::schema with what was found and expected for all that is no capture, or
+// one of another model; Code::unsupported for a soft cap.
+[[nodiscard]] Result<Captured> open_captures(std::span<const std::filesystem::path> paths);
+
+}  // namespace mi::search
