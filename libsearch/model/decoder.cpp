@@ -56,8 +56,10 @@ struct Decoder::Primitives {
   HeadLinear head;
 };
 
-Decoder::Decoder(const ModelSpec& spec, DecoderWeights weights, std::string file)
+Decoder::Decoder(const ModelSpec& spec, const TensorTable& tensors, DecoderWeights weights,
+                 std::string file)
     : spec_(spec),
+      tensors_(tensors),
       weights_(std::move(weights)),
       file_(std::move(file)),
       primitives_(std::make_unique<const Primitives>(spec)) {}
@@ -98,8 +100,15 @@ Result<Tensor<float, 2>> Decoder::run(const DecoderShapes<T>& shapes, std::span<
   }
   ForwardPass<T> pass(spec_, weights_, shapes, static_cast<int64_t>(ids.size()), position);
   MI_CHECK(pass.embed(ids));
+  const auto of_layer = [&](int layer, void (TensorTable::*hint)(const WeightTensor&) const) {
+    for (const WeightTensor* tensor : weights_.layers[static_cast<size_t>(layer)].large())
+      (tensors_.*hint)(*tensor);
+  };
+  tensors_.release(*weights_.embedding);
   for (int layer = 0; layer < spec_.layers; ++layer) {
     MI_CHECK(pass.load(layer));
+    of_layer(layer, &TensorTable::release);
+    if (layer + 1 < spec_.layers) of_layer(layer + 1, &TensorTable::will_need);
     MI_CHECK(pass.project_qkv());
     MI_CHECK(pass.attend(layer, attention));
     MI_CHECK(pass.project_and_mlp());
@@ -131,7 +140,9 @@ Status Decoder::logits(TensorView<const float, 2> hidden, TensorView<float, 2> o
     }
     return {};
   };
-  return parallel_for((spec_.vocab + kHeadRows - 1) / kHeadRows, threads, one_block);
+  Status done = parallel_for((spec_.vocab + kHeadRows - 1) / kHeadRows, threads, one_block);
+  tensors_.release(*weights_.head);
+  return done;
 }
 
 }  // namespace mi::search

@@ -17,8 +17,9 @@ struct DecoderShapes;
 
 class Decoder {
  public:
-  // spec and the tensors that weights points to must outlive it. Creates oneDNN primitives.
-  Decoder(const ModelSpec& spec, DecoderWeights weights, std::string file);
+  // spec and the tensors, to which weights points, must outlive it. Creates oneDNN primitives.
+  Decoder(const ModelSpec& spec, const TensorTable& tensors, DecoderWeights weights,
+          std::string file);
   ~Decoder();
   Decoder(const Decoder&) = delete;
   Decoder& operator=(const Decoder&) = delete;
@@ -42,6 +43,7 @@ class Decoder {
                                              const LayerProgressFn& progress,
                                              int64_t position) const;
   const ModelSpec& spec_;
+  const TensorTable& tensors_;
   DecoderWeights weights_;
   std::string file_;
   struct Primitives;

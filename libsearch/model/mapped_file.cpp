@@ -45,6 +45,24 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::filesystem
   return std::shared_ptr<const MappedFile>(std::move(mapped));
 }
 
+void MappedFile::will_need(Bytes part) const {
+  // From the page on that it begins in. A hint: what fails is fetched when it is read.
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t begin = static_cast<size_t>(part.data() - bytes_.data()) / page * page;
+  const size_t end = static_cast<size_t>(part.data() - bytes_.data()) + part.size();
+  ::madvise(const_cast<uint8_t*>(bytes_.data()) + begin, end - begin, MADV_WILLNEED);
+}
+
+void MappedFile::release(Bytes part) const {
+  // Whole pages within it only: others hold what stands beside.
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const auto offset = static_cast<size_t>(part.data() - bytes_.data());
+  const size_t begin = (offset + page - 1) / page * page;
+  const size_t end = (offset + part.size()) / page * page;
+  if (begin < end)
+    ::madvise(const_cast<uint8_t*>(bytes_.data()) + begin, end - begin, MADV_DONTNEED);
+}
+
 MappedFile::~MappedFile() {
   if (!bytes_.empty()) ::munmap(const_cast<uint8_t*>(bytes_.data()), bytes_.size());
 }

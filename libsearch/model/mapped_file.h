@@ -22,6 +22,10 @@ class MappedFile {
   ~MappedFile();
 
   [[nodiscard]] Bytes bytes() const { return bytes_; }
+  // Part of bytes() is about to be read: pages are fetched while others are worked on.
+  void will_need(Bytes part) const;
+  // Part of bytes() is not needed for now: its pages no longer count as the program's memory.
+  void release(Bytes part) const;
 
  private:
   MappedFile() = default;

@@ -56,7 +56,7 @@ class LoadedModel final : public Model {
       if (family.name != parts_.spec.architecture) continue;
       MI_TRY(auto weights, search::bind(family, parts_.spec, parts_.tensors, parts_.scheme, path_));
       MI_TRY(parts_.spec.fingerprint, fingerprint(parts_.spec, parts_.tensors));
-      decoder_.emplace(parts_.spec, std::move(weights), path_);
+      decoder_.emplace(parts_.spec, parts_.tensors, std::move(weights), path_);
       return {};
     }
     return fail(Code::internal, "no family of this name");

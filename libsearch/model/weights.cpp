@@ -140,4 +140,22 @@ const WeightTensor* TensorTable::find(std::string_view name) const {
   return place == index_.end() ? nullptr : &tensors_[place->second];
 }
 
+const MappedFile* TensorTable::file_of(const WeightTensor& tensor) const {
+  for (const auto& file : files_) {
+    const Bytes bytes = file->bytes();
+    if (!tensor.data.empty() && tensor.data.data() >= bytes.data() &&
+        tensor.data.data() < bytes.data() + bytes.size())
+      return file.get();
+  }
+  return nullptr;
+}
+
+void TensorTable::will_need(const WeightTensor& tensor) const {
+  if (const MappedFile* file = file_of(tensor)) file->will_need(tensor.data);
+}
+
+void TensorTable::release(const WeightTensor& tensor) const {
+  if (const MappedFile* file = file_of(tensor)) file->release(tensor.data);
+}
+
 }  // namespace mi::search

@@ -52,9 +52,13 @@ class TensorTable {
   void keep(std::shared_ptr<const MappedFile> file) { files_.push_back(std::move(file)); }
   [[nodiscard]] Status add(WeightTensor tensor);  // refuses a second tensor of the same name
   [[nodiscard]] const WeightTensor* find(std::string_view name) const;
+  // MappedFile's hints, for the file that the tensor's bytes are in.
+  void will_need(const WeightTensor& tensor) const;
+  void release(const WeightTensor& tensor) const;
   [[nodiscard]] std::span<const WeightTensor> tensors() const { return tensors_; }
 
  private:
+  [[nodiscard]] const MappedFile* file_of(const WeightTensor& tensor) const;
   std::vector<std::shared_ptr<const MappedFile>> files_;
   std::vector<WeightTensor> tensors_;
   std::unordered_map<std::string, size_t> index_;

@@ -34,8 +34,8 @@ double peak_bytes(const ModelSpec& spec, const CandidateSpace& space, int64_t to
       n * spec.heads * (2.0 * static_cast<double>(space.families.size()) + spec.head_dim) * 4;
   const double layer =
       4.0 * (2.0 * spec.hidden * (width + kv_width) + 3.0 * spec.hidden * spec.ffn);
-  const double embedding = 4.0 * spec.vocab * spec.hidden;
-  return activations + per_thread * threads + evidence + 2 * layer + embedding;
+  const double logits = 4.0 * 2 * 128 * spec.vocab;  // of the certificate
+  return activations + per_thread * threads + evidence + 2 * layer + logits;
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // of them are stored in one, and how rotary pairs lie. A new family is an entry in families().
 #pragma once
 
+#include <array>
 #include <deque>
 #include <span>
 #include <string>
@@ -34,6 +35,10 @@ struct LayerWeights {
   const WeightTensor* up = nullptr;                   // [ffn, hidden]
   const WeightTensor* down = nullptr;                 // [hidden, ffn]
   const WeightTensor* post_ffn_norm = nullptr;        // [hidden]
+
+  [[nodiscard]] std::array<const WeightTensor*, 7> large() const {
+    return {q, k, v, o, gate, up, down};
+  }
 };
 
 struct DecoderWeights {
