@@ -129,4 +129,19 @@ Status check_writable(const fs::path& path) {
   }
 }
 
+bool is_same_file(const fs::path& a, const fs::path& b) {
+  try {
+    std::error_code error;
+    if (fs::equivalent(a, b, error)) return true;
+    const auto target_a = target_of(a);
+    const auto target_b = target_of(b);
+    // What cannot be written is told by check_writable.
+    if (!target_a || !target_b) return false;
+    return fs::weakly_canonical(fs::absolute(*target_a)) ==
+           fs::weakly_canonical(fs::absolute(*target_b));
+  } catch (const std::exception&) {  // a path that cannot be followed leads nowhere
+    return false;
+  }
+}
+
 }  // namespace mi::runtime

@@ -17,4 +17,7 @@ namespace mi::runtime {
 // What write_file_atomically would refuse before it writes: known before hours of work, not after.
 [[nodiscard]] Status check_writable(const std::filesystem::path& path);
 
+// Whether two paths lead to one file, however they are spelt; it need not be there yet.
+[[nodiscard]] bool is_same_file(const std::filesystem::path& a, const std::filesystem::path& b);
+
 }  // namespace mi::runtime

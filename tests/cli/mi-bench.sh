@@ -24,6 +24,8 @@ for run in got["runs"]:
     assert run["executed"] is None, run
 assert os.path.getsize("logits.bin") == 4 * 320 * len(names)
 END
+expect 2 "${prefill[@]}" --tokens 300 --logits ids.txt
+has err 'output: ids.txt is also an input'
 expect 3 "${prefill[@]}" --tokens 301
 has err 'found 300 token ids, expected at least 301'
 expect 2 prefill --model "$data/tiny-llama.gguf" --tokens 0

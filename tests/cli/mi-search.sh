@@ -151,11 +151,55 @@ done
 expect 3 "${search[@]}" --budget 50% -o x.yaml --report link-to-device
 expect 2 "${search[@]}" --budget 50% -o x.yaml --report ./x.yaml
 has err 'expected another file than the head-config'
+ln -s x.yaml x-link.yaml
+for report in x-link.yaml "$work/x.yaml"; do
+  expect 2 "${search[@]}" --budget 50% -o x.yaml --report "$report"
+done
+expect 2 "${search[@]}" --budget 50% -o q.h5.part --report q.h5
 expect 2 "${search[@]}" --budget 50% --seed 1 -o one.yaml --resume
 has err 'report of another search: seed: found 0, expected 1'
 head -c 1000 one.report.h5 >short.report.h5
 expect 3 "${search[@]}" --budget 50% -o short.yaml --resume
 has err 'short.report.h5: found bytes that were cut short or changed, expected a score report'
+# An output that is also an input is refused before any work, and the input stays.
+cp "$model" own.gguf
+cp -r "$data/tiny-llama" own
+chmod -R u+w own.gguf own
+cp ids.txt own-ids.txt
+echo words >own.txt
+printf 'schema: mi.recipe\nschema_version: 1\nname: own\nlengths: [256]\n' >own-recipe.yaml
+printf '%s:\n- {kind: text, texts: [own.txt], part: [%s]}\n' \
+  calibration '0, 0.5' held_out '0.5, 1' >>own-recipe.yaml
+ln -s own.txt own-link.txt
+cp one.report.h5 own.h5
+cp one.yaml own.yaml
+"$inspect" convert one.yaml -o own.json 2>err
+before=$(find own* -type f -exec sha256sum {} + | sort)
+also_input() {
+  expect 2 "$@"
+  has err 'is also an input'
+  [[ $(wc -l <err) == 1 ]]
+}
+own=(--tokens own-ids.txt --lengths 1024 --budget 50%)
+also_input --model own.gguf "${own[@]}" -o own.gguf
+also_input --model own.gguf "${own[@]}" -o x.yaml --report "$work/own.gguf"
+also_input --model own "${own[@]}" -o own/config.json
+also_input --model own "${own[@]}" -o own-ids.txt --dry-run
+also_input --model own.gguf --text own.txt --budget 50% -o own-link.txt
+also_input --model own.gguf --recipe own-recipe.yaml --budget 50% -o own-recipe.yaml
+also_input --model own.gguf --recipe own-recipe.yaml --budget 50% -o own.txt
+expect 0 --model own "${own[@]}" -o own/sparse.yaml
+expect 0 --model own "${own[@]}" -o own/sparse.yaml
+rm own/sparse.yaml own/sparse.report.h5
+tool=$inspect
+also_input pareto own.h5 --budget 50% -o ./own.h5
+also_input html own.h5 own.yaml -o own.h5
+also_input html own.h5 own.yaml -o own.yaml
+also_input convert own.yaml -o own.yaml
+also_input convert own.json --model own.gguf -o own.gguf
+tool=$1
+[[ $(find own* -type f -exec sha256sum {} + | sort) == "$before" ]]
+
 # stderr that is full or closed is no reason to lose a search.
 if [[ -w /dev/full ]]; then
   "$tool" "${search[@]}" --budget 50% -o one-again.yaml >out 2>/dev/full

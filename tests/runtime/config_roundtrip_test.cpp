@@ -309,6 +309,25 @@ TEST_CASE("what cannot be written is refused by name") {
   CHECK(files_in(folder) == 2);
 }
 
+TEST_CASE("one file by several paths, there or not") {
+  const test::TemporaryFolder folder;
+  const fs::path there = folder.path() / "there";
+  const fs::path absent = folder.path() / "absent";
+  std::ofstream(there) << "x";
+  fs::create_symlink("there", folder.path() / "link");
+  fs::create_symlink("absent", folder.path() / "dangling");
+  fs::create_directory_symlink(folder.path(), folder.path() / "again");
+  CHECK(is_same_file(there, folder.path() / "link"));
+  CHECK(is_same_file(there, fs::relative(there)));
+  CHECK(is_same_file(folder.path() / "again" / "there", there));
+  CHECK(is_same_file(absent, folder.path() / "dangling"));
+  CHECK(is_same_file(absent, fs::relative(absent)));
+  CHECK(is_same_file(folder.path() / "again" / "absent", absent));
+  CHECK(!is_same_file(there, absent));
+  CHECK(!is_same_file(absent, folder.path() / "absent.part"));
+  CHECK(!is_same_file(folder.path() / "no-folder" / "a", folder.path() / "no-folder" / "b"));
+}
+
 TEST_CASE("a symlink stays one, and its target is replaced") {
   const test::TemporaryFolder folder;
   std::ofstream(folder.path() / "target") << "old";

@@ -9,6 +9,7 @@
 #include "libsearch/search/planned_attention.h"
 #include "tools/mi-bench/commands.h"
 #include "tools/mi-bench/timing.h"
+#include "tools/outputs.h"
 #include "tools/terminal.h"
 
 namespace mi::tools {
@@ -83,6 +84,8 @@ class Bench {
 };
 
 Result<std::vector<Run>> measure(const BenchOptions& options, search::ComputeOptions& compute) {
+  MI_CHECK(
+      check_outputs({options.logits_file}, {options.model, options.config, options.tokens_file}));
   MI_TRY(compute, compute_options(options));
   MI_TRY(compute.backend, kernels::choose_backend(options.backend));
   MI_TRY(const auto model, search::Model::open(options.model));

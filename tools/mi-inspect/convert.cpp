@@ -7,6 +7,7 @@
 #include "libsearch/report/reference_json.h"
 #include "libsearch/search/planned_attention.h"
 #include "tools/mi-inspect/commands.h"
+#include "tools/outputs.h"
 #include "tools/terminal.h"
 
 namespace mi::tools {
@@ -37,6 +38,7 @@ Status export_json(const InspectOptions& options, const std::string& yaml) {
 }  // namespace
 
 Status run_convert(const InspectOptions& options) {
+  MI_CHECK(check_outputs({options.output}, {options.config, options.model}));
   MI_CHECK(runtime::check_writable(options.output));
   MI_TRY(const std::string text, search::read_text_file(options.config));
   const size_t first = text.find_first_not_of(" \t\r\n");

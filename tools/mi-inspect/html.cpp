@@ -7,6 +7,7 @@
 #include "libsearch/report/chosen.h"
 #include "libsearch/report/html.h"
 #include "tools/mi-inspect/commands.h"
+#include "tools/outputs.h"
 #include "tools/terminal.h"
 
 namespace mi::tools {
@@ -27,6 +28,7 @@ Result<runtime::HeadConfig> config_of(const InspectOptions& options, search::Sco
 }  // namespace
 
 Status run_html(const InspectOptions& options) {
+  MI_CHECK(check_outputs({options.output}, {options.report, options.config, options.limit.device}));
   search::SearchOptions asked;
   MI_CHECK(read_limit_options(options.limit, asked));
   const std::string& given = asked.description;

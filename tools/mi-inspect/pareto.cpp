@@ -9,6 +9,7 @@
 #include "libsearch/report/pareto_curve.h"
 #include "libsearch/report/text.h"
 #include "tools/mi-inspect/commands.h"
+#include "tools/outputs.h"
 #include "tools/terminal.h"
 
 namespace mi::tools {
@@ -37,6 +38,7 @@ Result<std::string> curve(const InspectOptions& options, const search::ScoreRepo
 }  // namespace
 
 Status run_pareto(const InspectOptions& options) {
+  MI_CHECK(check_outputs({options.output}, {options.report, options.limit.device}));
   MI_TRY(search::ScoreReport report, load_complete_report(options.report));
   search::SearchOptions asked;
   MI_CHECK(read_limit_options(options.limit, asked));

@@ -18,6 +18,7 @@
 #include "libsearch/search/gates.h"
 #include "libsearch/search/predict.h"
 #include "libsearch/search/search.h"
+#include "tools/outputs.h"
 #include "tools/progress.h"
 #include "tools/precision.h"
 #include "tools/words.h"
@@ -58,24 +59,44 @@ Result<Samples> samples_from_tokens(const SearchToolOptions& options,
   return samples;
 }
 
-Result<Samples> make_samples(const SearchToolOptions& options, const search::Model& model) {
+// Empty where texts, token ids or captures are given instead.
+std::string recipe_file(const SearchToolOptions& options) {
+  if (!options.tokens.empty() || !options.texts.empty() || !options.captures.empty()) return "";
+  return options.recipe.empty() ? MI_CALIB_DATA "/default.yaml" : options.recipe;
+}
+
+// The user's own texts, or the recipe's; not read where token ids or captures are given.
+Result<search::Recipe> recipe_of(const SearchToolOptions& options) {
+  if (!options.tokens.empty() || !options.captures.empty()) return search::Recipe();
+  if (!options.texts.empty()) {
+    const std::vector<fs::path> texts(options.texts.begin(), options.texts.end());
+    return search::recipe_from_texts(
+        texts, options.lengths.empty() ? std::vector<int64_t>{4096} : options.lengths);
+  }
+  MI_TRY(search::Recipe recipe, search::load_recipe(recipe_file(options)));
+  if (!options.lengths.empty()) recipe.lengths = options.lengths;
+  std::sort(recipe.lengths.begin(), recipe.lengths.end());
+  return recipe;
+}
+
+std::vector<fs::path> inputs_of(const SearchToolOptions& options, const search::Recipe& recipe) {
+  std::vector<fs::path> inputs = {options.model, options.tokens, recipe_file(options),
+                                  options.candidates, options.limit.device};
+  inputs.insert(inputs.end(), options.captures.begin(), options.captures.end());
+  for (const auto* specs : {&recipe.calibration, &recipe.held_out})
+    for (const search::SampleSpec& spec : *specs)
+      inputs.insert(inputs.end(), spec.texts.begin(), spec.texts.end());
+  return inputs;
+}
+
+Result<Samples> make_samples(const SearchToolOptions& options, const search::Recipe& recipe,
+                             const search::Model& model) {
   if (!options.tokens.empty()) return samples_from_tokens(options, model.spec());
   if (model.tokenizer() == nullptr) {
     Status why = model.tokenizer_status();
     return fail(why ? Code::unsupported : why.code,
                 fmt::format("{}; --tokens takes token ids instead", why.what));
   }
-  search::Recipe recipe;
-  if (!options.texts.empty()) {
-    const std::vector<fs::path> texts(options.texts.begin(), options.texts.end());
-    recipe = search::recipe_from_texts(
-        texts, options.lengths.empty() ? std::vector<int64_t>{4096} : options.lengths);
-  } else {
-    MI_TRY(recipe, search::load_recipe(options.recipe.empty() ? MI_CALIB_DATA "/default.yaml"
-                                                              : options.recipe));
-    if (!options.lengths.empty()) recipe.lengths = options.lengths;
-  }
-  std::sort(recipe.lengths.begin(), recipe.lengths.end());
   Samples samples;
   for (const int64_t length : std::set<int64_t>(recipe.lengths.begin(), recipe.lengths.end())) {
     for (const auto& spec : recipe.calibration) {
@@ -95,7 +116,7 @@ struct Input {
   Samples samples;
 };
 
-Result<Input> open_input(const SearchToolOptions& options) {
+Result<Input> open_input(const SearchToolOptions& options, const search::Recipe& recipe) {
   Input input;
   if (!options.captures.empty()) {
     const std::vector<fs::path> paths(options.captures.begin(), options.captures.end());
@@ -105,7 +126,7 @@ Result<Input> open_input(const SearchToolOptions& options) {
     return input;
   }
   MI_TRY(input.model, search::Model::open(options.model));
-  MI_TRY(input.samples, make_samples(options, *input.model));
+  MI_TRY(input.samples, make_samples(options, recipe, *input.model));
   return input;
 }
 
@@ -241,14 +262,16 @@ Status run(const SearchToolOptions& asked) {
   const fs::path output = output_path(asked);
   const fs::path whole = report_path(asked);
   const fs::path part = whole.string() + ".part";
-  if (whole.lexically_normal() == output.lexically_normal())
+  if (runtime::is_same_file(whole, output) || runtime::is_same_file(part, output))
     return fail(Code::invalid_argument,
                 fmt::format("report: got {}, expected another file than the head-config's",
                             whole.string()));
+  MI_TRY(const search::Recipe recipe, recipe_of(asked));
+  MI_CHECK(check_outputs({output, whole, part}, inputs_of(asked, recipe)));
   MI_CHECK(runtime::check_writable(output));
   MI_CHECK(runtime::check_writable(whole));
   MI_CHECK(runtime::check_writable(part));
-  MI_TRY(const Input input, open_input(asked));
+  MI_TRY(const Input input, open_input(asked, recipe));
   const auto& [model, samples] = input;
   const int64_t longest = longest_of(samples);
   if (longest > model->spec().context)
