@@ -92,7 +92,9 @@ Status compare_logits(const Model& model, const Sample& sample, const Tensor<flo
       dense_best[at] = log_softmax(p);
       sparse_best[at] = log_softmax(q);
       LogitSums& own = row_sums[at];
-      own.kl = static_cast<double>((p.array().exp() * (p.array() - q.array())).sum());
+      // At least 0, but where p and q are nearly the same rounding leaves sums down to -1e-7.
+      const float kl = (p.array().exp() * (p.array() - q.array())).sum();
+      own.kl = std::max(static_cast<double>(kl), 0.0);
       own.agree = dense_best[at] == sparse_best[at] ? 1 : 0;
       if (begin + r + 1 >= tokens) continue;
       const int32_t next = sample.ids[static_cast<size_t>(begin + r + 1)];

@@ -105,6 +105,11 @@ fresh=(--model "$model" --tokens fresh-ids.txt --lengths 1280 --strict)
 expect 0 "${fresh[@]}" --budget 100% -o strict.yaml
 if grep -q warnings: strict.yaml; then echo 'a dense config with warnings'; exit 1; fi
 
+# The same id everywhere: every mass is spread evenly, and KL is 0 but for rounding.
+for ((i = 0; i < 4096; ++i)); do echo 5; done >const-ids.txt
+expect 0 --model "$model" --tokens const-ids.txt --lengths 1024 --budget 50% -o const.yaml
+has const.yaml 'logit_kl: '
+
 # A device profile: times beside shares, or a budget of time.
 profile() {
   printf 'schema: mi.device_profile\nschema_version: 1\n'
