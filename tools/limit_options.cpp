@@ -56,7 +56,7 @@ Status read_limit_options(const LimitOptions& options, search::SearchOptions& re
   result.strict = options.strict;
   Words words;
   words.add("--budget", options.budget);
-  words.add_file("--device", options.device);
+  MI_CHECK(words.add_file("--device", options.device));
   words.add("--allocate", options.allocate, "global");
   words.add("--objective", options.objective, "error");
   if (options.min_recall) words.add("--min-recall", fmt::format("{}", *options.min_recall));

@@ -6,6 +6,10 @@
 #include <string>
 #include <string_view>
 
+#include <fmt/format.h>
+
+#include "libsearch/model/utf8.h"
+
 namespace mi::tools {
 
 class Words {
@@ -17,8 +21,14 @@ class Words {
     text_ += name;
     text_ += ' ' + value;
   }
-  void add_file(std::string_view name, const std::string& path) {
-    add(name, std::filesystem::path(path).filename().string());
+  // Files are UTF-8: a name that is not is told now, not when a file with it is to be written.
+  [[nodiscard]] Status add_file(std::string_view name, const std::string& path) {
+    const std::string file = std::filesystem::path(path).filename().string();
+    if (const auto at = search::find_invalid_utf8(file))
+      return fail(Code::invalid_argument,
+                  fmt::format("{} {}: its name is not valid UTF-8 at byte {}", name, file, *at));
+    add(name, file);
+    return {};
   }
   [[nodiscard]] const std::string& text() const { return text_; }
 

@@ -262,6 +262,17 @@ refused 2 "${search[@]}" --budget 50% --precision f16
 refused 2 "${search[@]}" --budget 50% --dry-run --json
 refused 2 "${search[@]}" --min-recall 0.5 --allocate per-head
 
+# A name that no file of ours can hold.
+cp ids.txt $'ids-\xff.txt'
+for more in --budget\ 50% --budget\ 50%\ --dry-run; do
+  for what in --tokens --text; do
+    # shellcheck disable=SC2086
+    refused 2 --model "$model" --lengths 1024 $more "$what" $'ids-\xff.txt'
+    has err "$what ids-?.txt: its name is not valid UTF-8 at byte 4"
+    [[ $(wc -l <err) == 1 ]]
+  done
+done
+
 # Weights that are numbers but overflow.
 cp -r "$data/tiny-llama" huge
 chmod -R u+w huge

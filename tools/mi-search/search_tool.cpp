@@ -131,14 +131,14 @@ Result<Input> open_input(const SearchToolOptions& options, const search::Recipe&
 }
 
 // The options that decide what is scored.
-std::string describe_scoring(const SearchToolOptions& options, runtime::Element element) {
+Result<std::string> describe_scoring(const SearchToolOptions& options, runtime::Element element) {
   Words words;
-  for (const auto& capture : options.captures) words.add_file("--capture", capture);
-  words.add_file("--recipe", options.recipe);
-  for (const auto& text : options.texts) words.add_file("--text", text);
-  words.add_file("--tokens", options.tokens);
+  for (const auto& capture : options.captures) MI_CHECK(words.add_file("--capture", capture));
+  MI_CHECK(words.add_file("--recipe", options.recipe));
+  for (const auto& text : options.texts) MI_CHECK(words.add_file("--text", text));
+  MI_CHECK(words.add_file("--tokens", options.tokens));
   words.add("--lengths", fmt::format("{}", fmt::join(options.lengths, ",")));
-  words.add_file("--candidates", options.candidates);
+  MI_CHECK(words.add_file("--candidates", options.candidates));
   words.add("--precision", element == runtime::Element::bf16 ? "bf16" : "f32", "f32");
   return words.text();
 }
@@ -158,7 +158,7 @@ Result<search::SearchOptions> search_options(const SearchToolOptions& options) {
   result.seed = options.seed;
   result.compute.chunk = options.chunk;
   if (options.chunk > 0) result.description += fmt::format(" --chunk {}", options.chunk);
-  result.scoring = describe_scoring(options, result.compute.element);
+  MI_TRY(result.scoring, describe_scoring(options, result.compute.element));
   if (!options.candidates.empty()) {
     MI_TRY(result.space, search::load_candidates(options.candidates));
   }
