@@ -149,6 +149,7 @@ Result<SampleVerdict> verify_sample(const Model& model, const runtime::HeadConfi
   Tensor<float, 3> dense_output({spec.heads, tokens, spec.head_dim});
   SampleVerdict verdict;
   verdict.length = tokens;
+  verdict.notes = sparse.notes();
   double measuring = 0;
   const double heads = static_cast<double>(spec.heads) * spec.layers;
   const auto attention = [&](const LayerQkv& layer, TensorView<float, 3> o) -> Status {

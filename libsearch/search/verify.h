@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "kernels/status.h"
@@ -29,7 +30,8 @@ struct SampleVerdict {
   double sparse_nll = 0;
   int capped_heads = 0;  // heads whose share cap bound
   double seconds_dense = 0;
-  double seconds_sparse = 0;  // without the dense attention that measures recall
+  double seconds_sparse = 0;       // without the dense attention that measures recall
+  std::vector<std::string> notes;  // of the config's plan
 };
 
 struct DenseReference {

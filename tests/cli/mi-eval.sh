@@ -41,6 +41,13 @@ for text in 'text-07.txt' 'text-08.txt' 'certificate' 'same top'; do has out "$t
 "${verify[@]}" --lengths 512 --json >out 2>err
 python3 -c 'import json; assert len(json.load(open("out"))["samples"]) == 2'
 "${verify[@]}" --lengths 512 --chunk 100 >out 2>err
+# What the runtime did otherwise than calibrated is said once; a gate that judged nothing says so.
+"${verify[@]}" --lengths 700 >out 2>err
+[[ $(grep -c 'note: 700 tokens lie outside the calibrated lengths' err) == 1 ]]
+"${verify[@]}" --lengths 128 --min-recall 0.99 --json >out 2>err
+has err 'mi-inspect: note: 128 tokens are few beside dense_below'
+has err 'mi-inspect: note: every prompt ran dense: nothing sparse was judged'
+python3 -c 'import json; assert len(json.load(open("out"))["notes"]) == 2'
 for bound in '--min-recall 1' '--max-kl 0'; do
   got=0
   # shellcheck disable=SC2086

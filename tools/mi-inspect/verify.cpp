@@ -59,6 +59,20 @@ std::string table(const std::vector<search::Sample>& samples,
   return text;
 }
 
+// What the runtime says of these prompts, each once, and whether the bounds judge any sparse head.
+std::vector<std::string> notes_of(const std::vector<search::SampleVerdict>& verdicts) {
+  constexpr double kAll = 1 - 1e-9;  // a mean of ones
+  std::vector<std::string> notes;
+  bool all_dense = true;
+  for (const search::SampleVerdict& verdict : verdicts) {
+    all_dense = all_dense && verdict.share >= kAll;
+    for (const std::string& note : verdict.notes)
+      if (std::find(notes.begin(), notes.end(), note) == notes.end()) notes.push_back(note);
+  }
+  if (all_dense) notes.emplace_back("every prompt ran dense: nothing sparse was judged");
+  return notes;
+}
+
 Status check_bounds(const InspectOptions& options, const runtime::HeldOut& found) {
   if (options.least_recall && !(found.recall_mean >= *options.least_recall))
     return fail(Code::unsupported, fmt::format("recall: found {:.4f}, expected at least {}",
@@ -98,11 +112,14 @@ Status run_verify(const InspectOptions& options) {
     verdicts = std::move(verified.verdicts);
   }
   const runtime::HeldOut found = search::summarize(verdicts);
+  const std::vector<std::string> notes = notes_of(verdicts);
+  for (const std::string& note : notes) print_note(fmt::format("{}: note: {}\n", kInspect, note));
   std::string text;
   if (options.json) {
     nlohmann::ordered_json json = {{"recall", found.recall_mean},
                                    {"logit_kl", found.logit_kl},
                                    {"top1_agreement", found.top1_agreement},
+                                   {"notes", notes},
                                    {"samples", nlohmann::ordered_json::array()}};
     for (size_t s = 0; s < samples.size(); ++s)
       json["samples"].push_back({{"source", samples[s].source},
