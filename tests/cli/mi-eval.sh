@@ -48,6 +48,10 @@ python3 -c 'import json; assert len(json.load(open("out"))["samples"]) == 2'
 has err 'mi-inspect: note: 128 tokens are few beside dense_below'
 has err 'mi-inspect: note: every prompt ran dense: nothing sparse was judged'
 python3 -c 'import json; assert len(json.load(open("out"))["notes"]) == 2'
+cp "$texts/text-07.txt" $'\e[31mred.txt'
+"$inspect" verify c.yaml --model "$model" --text $'\e[31mred.txt' --lengths 512 >out 2>err
+has out '?[31mred.txt'
+if grep -q $'\x1b' out err; then echo 'a file name drives the terminal'; exit 1; fi
 for bound in '--min-recall 1' '--max-kl 0'; do
   got=0
   # shellcheck disable=SC2086

@@ -2,6 +2,7 @@
 
 #include "libruntime/config.h"
 #include "libsearch/model/model.h"
+#include "libsearch/report/paint.h"
 #include "libsearch/search/planned_attention.h"
 #include "tools/mi-inspect/commands.h"
 #include "tools/terminal.h"
@@ -12,8 +13,8 @@ namespace {
 Status validate(const std::string& file, const search::Model* model) {
   MI_TRY(const auto config, runtime::load_config(file));
   if (model != nullptr) MI_CHECK(search::check_config_model(config, model->spec(), file));
-  return print_result(fmt::format("{}: valid, {} layers x {} heads{}\n", file, config.model.layers,
-                                  config.model.heads,
+  return print_result(fmt::format("{}: valid, {} layers x {} heads{}\n", search::printable(file),
+                                  config.model.layers, config.model.heads,
                                   model != nullptr ? ", made for this model" : ""));
 }
 

@@ -8,6 +8,7 @@
 #include <omp.h>
 
 #include "libsearch/eval/tasks.h"
+#include "libsearch/report/paint.h"
 #include "libsearch/search/planned_attention.h"
 #include "libsearch/search/verify.h"
 #include "tools/mi-inspect/commands.h"
@@ -41,7 +42,11 @@ std::string table(const std::vector<search::Sample>& samples,
                   const std::vector<search::SampleVerdict>& verdicts, const runtime::HeldOut& found,
                   const std::optional<runtime::HeldOut>& said) {
   size_t widest = 12;
-  for (const search::Sample& sample : samples) widest = std::max(widest, sample.source.size());
+  std::vector<std::string> names;  // of files, which may hold what drives a terminal
+  for (const search::Sample& sample : samples) {
+    names.push_back(search::printable(sample.source));
+    widest = std::max(widest, names.back().size());
+  }
   const auto line = [&](std::string_view name, std::string_view tokens, double recall, double kl,
                         double top, std::string_view executed) {
     return fmt::format("{:<{}}{:>8}{:>9.4f}{:>11.4g}{:>9.2f} %{:>11}\n", name, widest + 1, tokens,
@@ -50,9 +55,8 @@ std::string table(const std::vector<search::Sample>& samples,
   std::string text = fmt::format("{:<{}}{:>8}{:>9}{:>11}{:>11}{:>11}\n", "", widest + 1, "tokens",
                                  "recall", "KL", "same top", "executed");
   for (size_t s = 0; s < samples.size(); ++s)
-    text +=
-        line(samples[s].source, std::to_string(samples[s].length()), verdicts[s].recall,
-             verdicts[s].kl, verdicts[s].top1, fmt::format("{:.2f} %", 100 * verdicts[s].share));
+    text += line(names[s], std::to_string(samples[s].length()), verdicts[s].recall, verdicts[s].kl,
+                 verdicts[s].top1, fmt::format("{:.2f} %", 100 * verdicts[s].share));
   text += line("all", "", found.recall_mean, found.logit_kl, found.top1_agreement, "");
   if (said)
     text += line("certificate", "", said->recall_mean, said->logit_kl, said->top1_agreement, "");

@@ -13,6 +13,7 @@
 
 #include "libruntime/atomic_file.h"
 #include "libsearch/model/capture.h"
+#include "libsearch/report/paint.h"
 #include "libsearch/report/report_file.h"
 #include "libsearch/report/text.h"
 #include "libsearch/search/gates.h"
@@ -225,8 +226,8 @@ Status dry_run(const search::Model& model, const Samples& samples,
   for (const auto* set : {&samples.calibration, &samples.held_out})
     for (const Sample& sample : *set)
       text += fmt::format("{:<11} {} ({} tokens)\n",
-                          set == &samples.calibration ? "calibrate" : "certify", sample.source,
-                          sample.length());
+                          set == &samples.calibration ? "calibrate" : "certify",
+                          search::printable(sample.source), sample.length());
   for (const std::string& warning : warnings) text += fmt::format("warning     {}\n", warning);
   text += fmt::format(
       "time        about {} to search, {} to certify (from two short passes)\n"
