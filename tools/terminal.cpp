@@ -12,8 +12,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <iostream>
 #include <new>
 #include <optional>
+#include <sstream>
 #include <string>
 
 #include <CLI/CLI.hpp>
@@ -129,7 +131,9 @@ int run_tool(CLI::App& app, std::string_view tool, int argc, char** argv,
     return kExitUsage;
   } catch (const CLI::ParseError& error) {
     // CLI11 numbers its errors from 100 on; 0 is --help and --version.
-    return app.exit(error) == 0 ? kExitDone : kExitUsage;
+    std::ostringstream out;
+    if (app.exit(error, out, std::cerr) != 0) return kExitUsage;
+    return report(tool, print_result(out.str()));
   }
   return run();
 } catch (const std::bad_alloc&) {

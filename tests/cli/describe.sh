@@ -11,6 +11,15 @@ die() {
 
 for tool in "$@"; do
   name=$(basename "$tool")
+  if [[ -w /dev/full ]]; then
+    for what in --help --version --man '--completion bash'; do
+      got=0
+      # shellcheck disable=SC2086
+      "$tool" $what >/dev/full 2>"$work/err" || got=$?
+      [[ $got == 1 ]] || die "$name $what: exit code $got where stdout is full, expected 1"
+      grep -q 'cannot write to stdout' "$work/err" || die "$name $what: $(cat "$work/err")"
+    done
+  fi
   "$tool" --man >"$work/page.1"
   if command -v groff >/dev/null; then
     groff -man -Tutf8 -ww "$work/page.1" >/dev/null 2>"$work/err"
