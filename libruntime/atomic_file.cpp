@@ -5,9 +5,11 @@
 
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -90,30 +92,54 @@ Status write_beside(const fs::path& target, std::string_view content) {
   return {};
 }
 
+// The open descriptor that a path names, if it names one.
+std::optional<int> descriptor_of(const fs::path& path) {
+  const std::string name = path.lexically_normal().string();
+  if (name == "/dev/stdout") return STDOUT_FILENO;
+  if (name == "/dev/stderr") return STDERR_FILENO;
+  for (const std::string_view folder : {"/dev/fd/", "/proc/self/fd/"}) {
+    if (!name.starts_with(folder)) continue;
+    int fd = -1;
+    const char* end = name.data() + name.size();
+    if (std::from_chars(name.data() + folder.size(), end, fd).ptr == end && fd >= 0) return fd;
+  }
+  return std::nullopt;
+}
+
+struct Target {
+  fs::path path;
+  std::optional<int> descriptor;  // instead
+};
+
 // Where a path leads: symlinks are followed, also those whose target is not there yet.
-Result<fs::path> target_of(const fs::path& path) {
+Result<Target> target_of(const fs::path& path) {
   constexpr int kMostLinks = 40;  // as the kernel's
   std::error_code error;
   fs::path target = path;
-  for (int links = 0; fs::is_symlink(target, error); ++links) {
+  for (int links = 0;; ++links) {
+    // What it leads to would lose its name to a new file, which whoever opened it never sees.
+    if (const auto fd = descriptor_of(target)) return Target{target, fd};
+    if (!fs::is_symlink(target, error)) break;
     if (links == kMostLinks) return refuse(path, "cannot follow its links", ELOOP);
     const fs::path next = fs::read_symlink(target, error);
     target = next.is_absolute() ? next : target.parent_path() / next;
   }
   if (target.filename().empty())
     return fail(Code::io, fmt::format("'{}': found no file name", path.string()));
-  // Renaming over /dev/stdout as root would replace the device.
+  // Renaming over /dev/null as root would replace the device.
   if (fs::exists(target, error) && !fs::is_regular_file(target, error))
     return fail(Code::io, fmt::format("{}: exists and is not a regular file", path.string()));
-  return target;
+  return Target{target, std::nullopt};
 }
 
 }  // namespace
 
 Status write_file_atomically(const fs::path& path, std::string_view content) {
   try {
-    MI_TRY(const fs::path target, target_of(path));
-    return write_beside(target, content);
+    MI_TRY(const Target target, target_of(path));
+    if (!target.descriptor) return write_beside(target.path, content);
+    const int error = write_all(*target.descriptor, content);
+    return error == 0 ? Status{} : refuse(path, "cannot write", error);
   } catch (const std::exception& exception) {
     return fail(Code::io, exception.what());
   }
@@ -121,9 +147,14 @@ Status write_file_atomically(const fs::path& path, std::string_view content) {
 
 Status check_writable(const fs::path& path) {
   try {
-    MI_TRY(const fs::path target, target_of(path));
-    MI_TRY(const auto temporary, create_beside(target));
-    return {};
+    MI_TRY(const Target target, target_of(path));
+    if (!target.descriptor) {
+      MI_TRY(const auto temporary, create_beside(target.path));
+      return {};
+    }
+    const int flags = ::fcntl(*target.descriptor, F_GETFL);
+    if (flags < 0) return refuse(path, "cannot write", errno);
+    return (flags & O_ACCMODE) == O_RDONLY ? refuse(path, "cannot write", EBADF) : Status{};
   } catch (const std::exception& exception) {
     return fail(Code::io, exception.what());
   }
@@ -137,8 +168,10 @@ bool is_same_file(const fs::path& a, const fs::path& b) {
     const auto target_b = target_of(b);
     // What cannot be written is told by check_writable.
     if (!target_a || !target_b) return false;
-    return fs::weakly_canonical(fs::absolute(*target_a)) ==
-           fs::weakly_canonical(fs::absolute(*target_b));
+    if (target_a->descriptor || target_b->descriptor)
+      return target_a->descriptor == target_b->descriptor;
+    return fs::weakly_canonical(fs::absolute(target_a->path)) ==
+           fs::weakly_canonical(fs::absolute(target_b->path));
   } catch (const std::exception&) {  // a path that cannot be followed leads nowhere
     return false;
   }

@@ -10,7 +10,9 @@
 namespace mi::runtime {
 
 // Writes a temporary file in path's folder, syncs it, renames it over path, syncs the folder. A
-// symlink is followed; what exists and is no regular file (a device, a folder) is refused.
+// symlink is followed; what exists and is no regular file (a device, a folder) is refused. A path
+// that names an open descriptor (/dev/stdout, /dev/stderr, /dev/fd/N, /proc/self/fd/N) is written
+// to as it is: others hold it open.
 [[nodiscard]] Status write_file_atomically(const std::filesystem::path& path,
                                            std::string_view content);
 

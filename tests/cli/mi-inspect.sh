@@ -99,6 +99,9 @@ is_empty err
 grep -qF '"3":["stream_llm",4,64,0.5]' "$work/back.json"
 expect 2 convert "$work/ref.json" -o "$work/no.yaml"
 has err 'expected --model'
+# Into a redirected stdout, which goes on from there and is no other file afterwards.
+{ echo before; "$tool" convert "$work/ref.yaml" -o /dev/stdout 2>err; echo after; } >all
+cmp all <(echo before; cat "$work/back.json"; echo after)
 cp "$work/ref.yaml" "$work/kept.yaml"
 sed 's/stream_llm/streaming/' "$work/ref.json" >"$work/bad.json"
 expect 3 convert "$work/bad.json" --model "$data/tiny-llama" -o "$work/ref.yaml"

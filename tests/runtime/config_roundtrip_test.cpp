@@ -1,6 +1,8 @@
 // Properties of the config file over random configs, and what saving leaves behind.
 #include <algorithm>
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <bit>
 #include <cmath>
@@ -10,6 +12,8 @@
 #include <iterator>
 #include <random>
 #include <string>
+
+#include <fmt/format.h>
 
 #include "libruntime/atomic_file.h"
 #include "libruntime/config.h"
@@ -306,6 +310,25 @@ TEST_CASE("what cannot be written is refused by name") {
     CHECK(status.code == Code::io);
     CHECK(!status.what.empty());
   }
+  CHECK(files_in(folder) == 2);
+}
+
+TEST_CASE("a path that names an open descriptor is written to, not replaced") {
+  const test::TemporaryFolder folder;
+  const fs::path path = folder.path() / "out";
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT, 0600);
+  REQUIRE(fd >= 0);
+  const std::string name = fmt::format("/dev/fd/{}", fd);
+  fs::create_symlink(name, folder.path() / "link");
+  CHECK(check_writable(name));
+  CHECK(write_file_atomically(name, "a"));
+  CHECK(write_file_atomically(fmt::format("/proc/self/fd/{}", fd), "b"));
+  CHECK(write_file_atomically(folder.path() / "link", "c"));
+  CHECK(is_same_file(name, path));
+  ::close(fd);
+  CHECK(read(path) == "abc");
+  CHECK(check_writable(name).code == Code::io);
+  CHECK(write_file_atomically(name, "d").code == Code::io);
   CHECK(files_in(folder) == 2);
 }
 
