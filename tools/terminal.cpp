@@ -106,6 +106,8 @@ int run_tool(CLI::App& app, std::string_view tool, int argc, char** argv,
     [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kWhat.data(), kWhat.size());
     ::_exit(kExitFile);
   });
+  // A write past the limit on file size shall fail like one to a full disk, not kill.
+  std::signal(SIGXFSZ, SIG_IGN);
   app.name(std::string(tool));
   app.set_version_flag("--version", fmt::format("{} {}", tool, MI_VERSION));
   app.footer("Exit codes: 0 done, 1 failed, 2 usage, 3 a file is missing or not understood.");

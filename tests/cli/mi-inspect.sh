@@ -110,6 +110,15 @@ cmp "$work/ref.yaml" "$work/kept.yaml"
 expect 0 convert "$data/config_v1.yaml" -o "$work/v1.json"
 has err 'mi-inspect: not carried: '
 
+# A limit on the size of files is a full disk, not a death: a message, and nothing left behind.
+mkdir limited
+got=0
+# Messages go through a pipe: the limit holds for files.
+(ulimit -f 0; "$tool" convert "$work/ref.yaml" -o limited/x.json 2>&1) | cat >err || got=$?
+[[ $got == 3 ]]
+has err 'limited/x.json: cannot write: File too large'
+[[ -z $(ls -A limited) ]]
+
 # A full disk behind a redirection is a failure, not silence.
 if [[ -w /dev/full ]]; then
   got=0
