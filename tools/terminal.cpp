@@ -60,6 +60,17 @@ void limit_memory() {
   ::setrlimit(RLIMIT_DATA, &limit);
 }
 
+// An empty word is a variable that the caller's script never set, not a wish for what is standard.
+Status check_words(const CLI::App& app) {
+  for (const CLI::Option* option : app.get_options())
+    for (const std::string& word : option->results())
+      if (word.empty())
+        return fail(Code::invalid_argument,
+                    fmt::format("{}: found an empty value, expected one", option->get_name()));
+  for (const CLI::App* command : app.get_subcommands()) MI_CHECK(check_words(*command));
+  return {};
+}
+
 }  // namespace
 
 int exit_code(const Status& status) {
@@ -137,6 +148,7 @@ int run_tool(CLI::App& app, std::string_view tool, int argc, char** argv,
     if (app.exit(error, out, std::cerr) != 0) return kExitUsage;
     return report(tool, print_result(out.str()));
   }
+  if (const Status words = check_words(app); !words) return report(tool, words);
   return run();
 } catch (const std::bad_alloc&) {
   return give_up(tool, "not enough memory");

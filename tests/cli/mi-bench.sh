@@ -63,7 +63,7 @@ END
 
 tiny=(--head-dim "16,80" --rounds 1 --threads 2)
 for backend in cpu_generic ''; do
-  expect 0 attention "${tiny[@]}" --lengths 130 --backend "$backend" --json
+  expect 0 attention "${tiny[@]}" --lengths 130 ${backend:+--backend "$backend"} --json
   python3 - out "$backend" <<'END'
 import json, sys
 rows = json.load(open(sys.argv[1]))

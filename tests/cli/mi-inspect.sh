@@ -110,6 +110,12 @@ cmp "$work/ref.yaml" "$work/kept.yaml"
 expect 0 convert "$data/config_v1.yaml" -o "$work/v1.json"
 has err 'mi-inspect: not carried: '
 
+for empty in --budget -o --device; do
+  expect 2 pareto absent.h5 "$empty" ''
+  has err 'found an empty value'
+done
+expect 2 show ''
+
 # A limit on the size of files is a full disk, not a death: a message, and nothing left behind.
 mkdir limited
 got=0
