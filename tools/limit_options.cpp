@@ -64,4 +64,12 @@ Status read_limit_options(const LimitOptions& options, search::SearchOptions& re
   return {};
 }
 
+Status check_device(const LimitOptions& options, const search::SearchOptions& asked,
+                    std::string_view what, std::string_view backend) {
+  if (!asked.device || asked.device->backend == backend) return {};
+  return fail(Code::invalid_argument,
+              fmt::format("{}: measured on backend {}, {} is for {}", options.device,
+                          asked.device->backend, what, backend));
+}
+
 }  // namespace mi::tools

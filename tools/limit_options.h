@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "libsearch/search/search.h"
 
@@ -24,5 +25,8 @@ struct LimitOptions {
 void add_limit_options(CLI::App& app, LimitOptions& options);
 // Sets limit, objective, allocation, device and description.
 [[nodiscard]] Status read_limit_options(const LimitOptions& options, search::SearchOptions& result);
+// Whether --device, where it is given, was measured on the backend that `what` is for.
+[[nodiscard]] Status check_device(const LimitOptions& options, const search::SearchOptions& asked,
+                                  std::string_view what, std::string_view backend);
 
 }  // namespace mi::tools

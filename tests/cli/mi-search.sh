@@ -239,6 +239,12 @@ has err 'smallest feasible budget is at least'
 profile cpu_amx "$head_dim" >other-backend.yaml
 refused 2 "${search[@]}" --budget 75ms --backend cpu_generic --device other-backend.yaml
 has err 'other-backend.yaml: measured on backend cpu_amx, this search is for cpu_generic'
+tool=$inspect
+expect 0 pareto share.report.h5 --budget 50% --device device.yaml
+expect 2 pareto share.report.h5 --budget 75ms --device other-backend.yaml
+has err 'other-backend.yaml: measured on backend cpu_amx, share.report.h5 is for cpu_generic'
+expect 2 html share.report.h5 --budget 75ms --device other-backend.yaml -o other.html
+tool=$1
 profile cpu_generic 8 >other-dim.yaml
 refused 2 "${search[@]}" --budget 75ms --backend cpu_generic --device other-dim.yaml
 has err "it has no head_dim $head_dim"

@@ -48,6 +48,10 @@ struct InspectOptions {
 [[nodiscard]] Status match_report(search::ScoreReport& report, const std::string& report_file,
                                   const runtime::HeadConfig& config,
                                   const std::string& config_file);
+// Whether --device, where it is given, was measured on the backend that the report is for.
+[[nodiscard]] Status check_report_device(const InspectOptions& options,
+                                         const search::SearchOptions& asked,
+                                         const search::ScoreReport& report);
 // Whether the report has what the objective needs.
 [[nodiscard]] Status check_objective(const std::string& path, const search::ScoreReport& report,
                                      search::Objective objective);

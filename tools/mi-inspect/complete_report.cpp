@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "kernels/backend.h"
 #include "libsearch/report/chosen.h"
 #include "libsearch/report/report_file.h"
 #include "tools/mi-inspect/commands.h"
@@ -33,6 +34,17 @@ Status match_report(search::ScoreReport& report, const std::string& report_file,
                 fmt::format("{}: kernel.last: found {}, expected {} as in {}", config_file,
                             config.kernel.last, report.last, report_file));
   return {};
+}
+
+Status check_report_device(const InspectOptions& options, const search::SearchOptions& asked,
+                           const search::ScoreReport& report) {
+  // A search in f32 on a backend for bf16 is recorded as of the backend that computes its f32.
+  const bool is_f32 = report.options.find("--precision bf16") == std::string::npos;
+  for (const kernels::Backend* backend : kernels::all_backends())
+    if (is_f32 && asked.device && backend->name() == asked.device->backend &&
+        backend->f32().name() == report.backend)
+      return {};
+  return check_device(options.limit, asked, options.report, report.backend);
 }
 
 Status check_objective(const std::string& path, const search::ScoreReport& report,

@@ -39,6 +39,7 @@ Status run_html(const InspectOptions& options) {
                             given.empty() ? "none" : options.config + " and " + given));
   MI_CHECK(runtime::check_writable(options.output));
   MI_TRY(search::ScoreReport report, load_complete_report(options.report));
+  MI_CHECK(check_report_device(options, asked, report));
   MI_CHECK(check_objective(options.report, report, asked.objective));
   MI_TRY(const runtime::HeadConfig config, config_of(options, report, asked));
   std::vector<search::HeadPlace> heads;

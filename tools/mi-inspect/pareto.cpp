@@ -46,6 +46,7 @@ Status run_pareto(const InspectOptions& options) {
     MI_CHECK(report.keep_lengths(options.lengths));
     asked.description += fmt::format(" --lengths {}", fmt::join(options.lengths, ","));
   }
+  MI_CHECK(check_report_device(options, asked, report));
   MI_CHECK(check_objective(options.report, report, asked.objective));
   const Terminal out = terminal(STDOUT_FILENO);
   if (!asked.limit && !asked.limit_ms && !asked.min_recall) {

@@ -151,10 +151,7 @@ Result<search::SearchOptions> search_options(const SearchToolOptions& options) {
   MI_TRY(result.compute.element, choose_element(options.precision, *backend));
   result.compute.backend =
       result.compute.element == runtime::Element::bf16 ? backend : &backend->f32();
-  if (result.device && result.device->backend != backend->name())
-    return fail(Code::invalid_argument,
-                fmt::format("{}: measured on backend {}, this search is for {} (--backend)",
-                            options.limit.device, result.device->backend, backend->name()));
+  MI_CHECK(check_device(options.limit, result, "this search", backend->name()));
   result.compute.threads = options.threads > 0 ? options.threads : omp_get_max_threads();
   result.seed = options.seed;
   result.compute.chunk = options.chunk;
