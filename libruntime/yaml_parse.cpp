@@ -214,7 +214,8 @@ Result<YamlNode> parse_yaml(std::string_view text, std::string_view file_name) {
   }
 }
 
-Result<std::string> read_text_file(const std::filesystem::path& path, size_t max_bytes) {
+Result<std::string> read_text_file(const std::filesystem::path& path, size_t max_bytes,
+                                   std::string_view begin) {
   try {
     std::error_code error;
     if (std::filesystem::is_directory(path, error))
@@ -226,6 +227,7 @@ Result<std::string> read_text_file(const std::filesystem::path& path, size_t max
     while (stream.read(buffer.data(), static_cast<std::streamsize>(buffer.size())) ||
            stream.gcount() > 0) {
       text.append(buffer.data(), static_cast<size_t>(stream.gcount()));
+      if (!text.starts_with(begin)) return text;
       if (text.size() > max_bytes)
         return fail(Code::io, fmt::format("{}: found more than {} bytes, which is the most read",
                                           path.string(), max_bytes));

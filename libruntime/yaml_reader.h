@@ -33,9 +33,11 @@ inline constexpr size_t kMaxYamlNodes = 1'000'000;
 inline constexpr size_t kMaxYamlDepth = 32;
 
 [[nodiscard]] Result<YamlNode> parse_yaml(std::string_view text, std::string_view file_name);
-// Code::io when it cannot be read or is larger than max_bytes.
+// Code::io when it cannot be read or is larger than max_bytes. Of a file that does not begin with
+// `begin` only the first bytes.
 [[nodiscard]] Result<std::string> read_text_file(const std::filesystem::path& path,
-                                                 size_t max_bytes = kMaxYamlBytes);
+                                                 size_t max_bytes = kMaxYamlBytes,
+                                                 std::string_view begin = {});
 
 // Remembers the first error of a file; readers go on with defaults, so that reading code has no
 // branches for errors.

@@ -258,7 +258,7 @@ Result<ScoreReport> parse_report(std::string_view bytes, std::string_view file) 
 }
 
 Result<ScoreReport> load_report(const std::filesystem::path& path) {
-  MI_TRY(const std::string bytes, runtime::read_text_file(path, kMaxBytes));
+  MI_TRY(const std::string bytes, runtime::read_text_file(path, kMaxBytes, kDigestWord));
   return parse_report(bytes, path.string());
 }
 

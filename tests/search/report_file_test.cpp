@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 
 #include "libsearch/model/sha256.h"
@@ -317,6 +318,16 @@ TEST_CASE("a report keeps its pictures, and refuses wrong ones", "[cpu]") {
           p.cells = 65;
           for (auto& plane : p.planes) plane.resize(8 * 65 * 65);
         }).find("cells") != std::string::npos);
+}
+
+TEST_CASE("of another kind of file, however large, only the first bytes are read", "[cpu]") {
+  const test::TemporaryFolder folder;
+  const std::filesystem::path path = folder.path() / "weights.bin";
+  std::ofstream(path) << "weights";
+  std::filesystem::resize_file(path, uint64_t{9} << 30);  // a hole: it takes no space
+  const auto report = load_report(path);
+  REQUIRE(!report);
+  CHECK(report.error().what.find("found another kind of file") != std::string::npos);
 }
 
 TEST_CASE("the file is HDF5 to everyone else", "[cpu]") {
