@@ -1,26 +1,16 @@
 #include "libsearch/report/pareto_curve.h"
 
 #include <algorithm>
-#include <array>
 
 namespace mi::search {
-namespace {
-
-constexpr std::array kLimits = {0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5};
-
-}  // namespace
-
 Result<std::vector<ParetoPoint>> pareto_curve(const ScoreReport& report, SearchOptions options) {
   std::vector<ParetoPoint> points;
-  Status last;
-  for (const double limit : kLimits) {
+  const double least = least_budget(report, options);
+  for (const double limit : kParetoLimits) {
+    if (!within(least, limit)) continue;
     options.limit = limit;
-    const auto made = configure(report, options);
-    if (!made) {
-      last = made.error();
-      continue;
-    }
-    const runtime::HeadConfig& config = made->config;
+    MI_TRY(const Configured made, configure(report, options));
+    const runtime::HeadConfig& config = made.config;
     points.push_back({.limit = limit,
                       .executed = dearest_share(config),
                       .loss = config.limit.loss,
@@ -28,8 +18,13 @@ Result<std::vector<ParetoPoint>> pareto_curve(const ScoreReport& report, SearchO
                       .recall_p05 = config.quality.recall_p05,
                       .recall_min = config.quality.recall_min});
   }
-  if (points.empty()) return tl::make_unexpected(last);
   return points;
+}
+
+double least_budget(const ScoreReport& report, const SearchOptions& options) {
+  const AllocationProblem problem = make_problem(report.table, report.space, options.objective);
+  return options.allocation == AllocationMode::global ? least_limit_global(problem)
+                                                      : least_limit_per_head(problem);
 }
 
 double dearest_share(const runtime::HeadConfig& config) {

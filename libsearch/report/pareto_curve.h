@@ -1,6 +1,7 @@
 // What every budget gives: the best head-config of each from the same scores.
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include "libsearch/search/search.h"
@@ -14,10 +15,14 @@ struct ParetoPoint {
   double recall_mean = 0, recall_p05 = 0, recall_min = 0;
 };
 
-// One limit after the other, from 5 % to 50 %; those that no allocation keeps are left out. An
-// error where none is kept. The report must be complete.
+inline constexpr std::array kParetoLimits = {0.05, 0.075, 0.1, 0.125, 0.15,
+                                             0.2,  0.25,  0.3, 0.4,   0.5};
+// One of these limits after the other; those that no allocation keeps are left out. The report must
+// be complete.
 [[nodiscard]] Result<std::vector<ParetoPoint>> pareto_curve(const ScoreReport& report,
                                                             SearchOptions options);
+// The smallest limit that an allocation keeps.
+[[nodiscard]] double least_budget(const ScoreReport& report, const SearchOptions& options);
 
 // Executed share of dense of the calibrated length that executes most; 0 where none was measured.
 [[nodiscard]] double dearest_share(const runtime::HeadConfig& config);

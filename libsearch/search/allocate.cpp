@@ -178,7 +178,15 @@ Result<Allocation> allocate_per_head(const AllocationProblem& problem, double li
     return within(choice.dearest(), limit * problem.allowance(t)) ? choice.loss : kInfinity;
   });
   if (!allocation.chosen.empty()) return allocation;
-  // The smallest limit every head can meet with one family at all lengths.
+  return infeasible(problem, limit, least_limit_per_head(problem));
+}
+
+double least_limit_global(const AllocationProblem& problem) {
+  return least_limit(problem, cheapest(problem));
+}
+
+// Every head meets it with one family at all lengths.
+double least_limit_per_head(const AllocationProblem& problem) {
   double smallest = 0;
   const auto members = group_by_family(problem);
   for (size_t h = 0; h < problem.heads(); ++h) {
@@ -194,7 +202,7 @@ Result<Allocation> allocate_per_head(const AllocationProblem& problem, double li
     }
     smallest = std::max(smallest, head);
   }
-  return infeasible(problem, limit, smallest);
+  return smallest;
 }
 
 Allocation allocate_min_recall(const AllocationProblem& problem, double min_recall) {

@@ -71,6 +71,9 @@ struct Allocation {
 [[nodiscard]] Result<Allocation> allocate_per_head(const AllocationProblem& problem, double limit);
 // Least cost, mean over samples, with recall_p05 >= min_recall in every head at every length.
 [[nodiscard]] Allocation allocate_min_recall(const AllocationProblem& problem, double min_recall);
+// The smallest limit for which these have an allocation.
+[[nodiscard]] double least_limit_global(const AllocationProblem& problem);
+[[nodiscard]] double least_limit_per_head(const AllocationProblem& problem);
 // The smallest limit that an allocation keeps.
 [[nodiscard]] double least_limit(const AllocationProblem& problem, const Allocation& allocation);
 

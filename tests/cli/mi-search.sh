@@ -49,6 +49,18 @@ got=0
 has err 'last.yaml: kernel.last: found 128, expected 64 as in one.report.h5'
 "$inspect" pareto one.report.h5 >out 2>err
 has out ' 50 % '
+# Budgets below the cheapest assignment are left out, in one line; other errors are errors.
+expect 0 --model "$model" --tokens ids.txt --lengths 256 --budget 100% -o short.yaml
+for more in '' --json; do
+  # shellcheck disable=SC2086
+  "$inspect" pareto short.report.h5 $more >out 2>err
+  has err 'note: 10 of 10 budgets are left out: the cheapest assignment of these candidates takes '
+  [[ $(wc -l <err) == 1 ]]
+done
+got=0
+"$inspect" pareto one.report.h5 --strict >out 2>err || got=$?
+[[ $got == 1 ]]
+has err 'mi-inspect: strict: found '
 # Killed at whatever moment and resumed, a search ends in the same bytes.
 killed=(--model "$model" --tokens ids.txt --budget 90% --lengths "256,512,768,1024")
 expect 0 "${killed[@]}" -o whole.yaml

@@ -51,8 +51,7 @@ Status run_html(const InspectOptions& options) {
   every.objective = search::objective_of(config);
   MI_CHECK(check_objective(options.report, report, every.objective));
   // Of short prompts none of the curve's limits can be kept; their page says so.
-  const auto curve =
-      search::pareto_curve(report, every).value_or(std::vector<search::ParetoPoint>());
+  MI_TRY(const std::vector<search::ParetoPoint> curve, search::pareto_curve(report, every));
   return runtime::write_file_atomically(options.output,
                                         search::html_page(report, config, {curve, heads}));
 }

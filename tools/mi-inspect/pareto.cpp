@@ -18,6 +18,12 @@ namespace {
 Result<std::string> curve(const InspectOptions& options, const search::ScoreReport& report,
                           const search::SearchOptions& asked) {
   MI_TRY(const std::vector<search::ParetoPoint> points, search::pareto_curve(report, asked));
+  if (points.size() < search::kParetoLimits.size())
+    print_note(fmt::format(
+        "{}: note: {} of {} budgets are left out: the cheapest assignment of these candidates "
+        "takes {}%\n",
+        kInspect, search::kParetoLimits.size() - points.size(), search::kParetoLimits.size(),
+        search::percent_enough(search::least_budget(report, asked))));
   auto json = nlohmann::ordered_json::array();
   std::string text = fmt::format("{:>7}{:>11}{:>12}{:>9}{:>9}{:>9}\n", "budget", "executed", "loss",
                                  "recall", "p05", "min");
