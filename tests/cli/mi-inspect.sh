@@ -99,6 +99,16 @@ is_empty err
 grep -qF '"3":["stream_llm",4,64,0.5]' "$work/back.json"
 expect 2 convert "$work/ref.json" -o "$work/no.yaml"
 has err 'expected --model'
+expect 2 convert "$work/ref.json" --model "$data/tiny-llama" --length 4096 -o "$work/no.yaml"
+has err 'length: found 4096, expected none'
+expect 2 convert "$work/ref.yaml" --model "$data/tiny-llama" -o "$work/no.json"
+has err "model: found $data/tiny-llama, expected none"
+expect 2 convert "$data/config_v1.yaml" --length 5000 -o "$work/no.json"
+has err 'length: found 5000, expected 2048, 8192, as'
+expect 0 convert "$data/config_v1.yaml" --length 2048 -o "$work/v1.json"
+expect 2 convert "$work/ref.yaml" --length 4096 -o "$work/no.json"
+has err 'length: found 4096, expected none'
+[[ ! -e $work/no.json ]]
 # Into a redirected stdout, which goes on from there and is no other file afterwards.
 { echo before; "$tool" convert "$work/ref.yaml" -o /dev/stdout 2>err; echo after; } >all
 cmp all <(echo before; cat "$work/back.json"; echo after)

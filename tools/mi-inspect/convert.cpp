@@ -1,4 +1,7 @@
+#include <algorithm>
+
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "libruntime/atomic_file.h"
 #include "libruntime/config.h"
@@ -18,6 +21,10 @@ Status import(const InspectOptions& options, const std::string& json) {
     return fail(Code::invalid_argument,
                 fmt::format("model: found none, expected --model: {} does not say what it is for",
                             options.config));
+  if (!options.lengths.empty())
+    return fail(Code::invalid_argument,
+                fmt::format("length: found {}, expected none: {} has one set of parameters",
+                            options.lengths.front(), options.config));
   MI_TRY(const auto model, search::Model::open(options.model));
   MI_TRY(const runtime::HeadConfig config,
          search::from_reference(json, options.config, search::config_model(model->spec())));
@@ -25,9 +32,21 @@ Status import(const InspectOptions& options, const std::string& json) {
 }
 
 Status export_json(const InspectOptions& options, const std::string& yaml) {
+  if (!options.model.empty())
+    return fail(Code::invalid_argument,
+                fmt::format("model: found {}, expected none: {} says what it is for", options.model,
+                            options.config));
   MI_TRY(const auto config, runtime::parse_config(yaml, options.config));
-  int64_t length = config.calibration.lengths.empty() ? 0 : config.calibration.lengths.back();
-  if (!options.lengths.empty()) length = options.lengths.front();
+  const auto& known = config.calibration.lengths;
+  int64_t length = known.empty() ? 0 : known.back();
+  if (!options.lengths.empty()) {
+    length = options.lengths.front();
+    if (std::find(known.begin(), known.end(), length) == known.end())
+      return fail(Code::invalid_argument,
+                  fmt::format("length: found {}, expected {}, as {} is calibrated at", length,
+                              known.empty() ? "none" : fmt::format("{}", fmt::join(known, ", ")),
+                              options.config));
+  }
   const search::ReferenceText text = search::to_reference(config, length);
   MI_CHECK(runtime::write_file_atomically(options.output, text.json));
   for (const std::string& lost : text.lost)
