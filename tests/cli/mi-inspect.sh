@@ -97,6 +97,9 @@ has out 'heads are not in the file'
 expect 0 convert "$work/ref.yaml" -o "$work/back.json"
 is_empty err
 grep -qF '"3":["stream_llm",4,64,0.5]' "$work/back.json"
+{ printf '\xef\xbb\xbf'; cat "$work/ref.json"; } >"$work/marked.json"
+expect 0 convert "$work/marked.json" --model "$data/tiny-llama" -o "$work/marked.yaml"
+sed 's/marked.json/ref.json/' "$work/marked.yaml" | cmp - "$work/ref.yaml"
 expect 2 convert "$work/ref.json" -o "$work/no.yaml"
 has err 'expected --model'
 expect 2 convert "$work/ref.json" --model "$data/tiny-llama" --length 4096 -o "$work/no.yaml"

@@ -60,7 +60,9 @@ Status run_convert(const InspectOptions& options) {
   MI_CHECK(check_outputs({options.output}, {options.config, options.model}));
   MI_CHECK(runtime::check_writable(options.output));
   MI_TRY(const std::string text, search::read_text_file(options.config));
-  const size_t first = text.find_first_not_of(" \t\r\n");
+  constexpr std::string_view kMark = "\xef\xbb\xbf";  // U+FEFF, which some editors write first
+  const size_t begin = text.starts_with(kMark) ? kMark.size() : 0;
+  const size_t first = text.find_first_not_of(" \t\r\n", begin);
   const bool json = first != std::string::npos && text[first] == '[';
   return json ? import(options, text) : export_json(options, text);
 }
