@@ -235,7 +235,7 @@ refused() {
   [[ $(cat kept.yaml) == earlier ]]
 }
 for budget in 0 0% -5% 101% 1.5 much 15%% ''; do refused 2 "${search[@]}" --budget "$budget"; done
-for empty in -o --budget --report --candidates --backend --lengths; do
+for empty in -o --budget --report --candidates --backend; do
   expect 2 "${search[@]}" --min-recall 0.5 "$empty" ''
   has err 'found an empty value'
   is_empty out
