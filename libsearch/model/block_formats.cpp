@@ -46,14 +46,14 @@ struct GroupScale {
 GroupScale group_scale(const uint8_t* block, int group) {
   const float scale = f16_at(block);
   const float minimum = f16_at(block + 2);
-  const uint8_t* packed = block + 4;
+  const auto packed = [&](int i) { return uint32_t{block[4 + i]}; };
   uint32_t s = 0, m = 0;
   if (group < 4) {
-    s = packed[group] & 63U;
-    m = packed[group + 4] & 63U;
+    s = packed(group) & 63U;
+    m = packed(group + 4) & 63U;
   } else {
-    s = (packed[group + 4] & 15U) | (packed[group - 4] >> 6U) << 4U;
-    m = (packed[group + 4] >> 4U) | (packed[group] >> 6U) << 4U;
+    s = (packed(group + 4) & 15U) | (packed(group - 4) >> 6U) << 4U;
+    m = (packed(group + 4) >> 4U) | (packed(group) >> 6U) << 4U;
   }
   return {scale * static_cast<float>(s), minimum * static_cast<float>(m)};
 }
