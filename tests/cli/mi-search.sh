@@ -75,6 +75,9 @@ expect 0 "${search[@]}" --budget 50% -o killed.yaml --report killed.h5
 expect 0 "${search[@]}" --budget 50% -o killed.yaml --report killed.h5 --resume
 has err '1 of 1 samples are scored in killed.h5'
 cmp one.yaml killed.yaml
+cp one.report.h5 anew.report.h5.part
+expect 0 "${search[@]}" --budget 50% -o anew.yaml
+has err '1 of 1 samples are scored in anew.report.h5.part: --resume goes on from them'
 
 expect 0 "${search[@]}" --budget 50% -o json.yaml --json
 has out '"output": "json.yaml"'

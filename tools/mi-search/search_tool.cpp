@@ -194,6 +194,16 @@ Result<std::optional<search::ScoreReport>> earlier_report(const fs::path& part,
   return std::optional<search::ScoreReport>();
 }
 
+// A search that begins anew says so where an earlier one left scores.
+void hint_resume(const fs::path& part) {
+  std::error_code error;
+  if (!fs::exists(part, error)) return;
+  if (const auto report = search::load_report(part))
+    print_note(fmt::format("{}: {} of {} samples are scored in {}: --resume goes on from them\n",
+                           kSearch, report->table.samples.size(), report->samples.size(),
+                           part.string()));
+}
+
 int64_t longest_of(const Samples& samples) {
   int64_t longest = 0;
   for (const auto* set : {&samples.calibration, &samples.held_out})
@@ -282,6 +292,8 @@ Status run(const SearchToolOptions& asked) {
   std::optional<search::ScoreReport> earlier;
   if (asked.resume) {
     MI_TRY(earlier, earlier_report(part, whole));
+  } else {
+    hint_resume(part);
   }
   search::SearchResult result;
   {
