@@ -18,11 +18,12 @@ std::string duration_text(double seconds) {
 
 namespace {
 
-// Nothing is known at the start.
-std::string time_text(double fraction, double elapsed) {
-  if (fraction <= 0) return "";
-  if (fraction >= 1) return duration_text(elapsed);
-  return duration_text(elapsed * (1 - fraction) / fraction) + " left";
+// Of the time left by what was done since `base`, unless that is too little to tell.
+std::string left_text(double fraction, double base, double elapsed) {
+  constexpr double kLeastDone = 0.05, kLeastSeconds = 5;
+  const double done = fraction - base;
+  if (done < kLeastDone * (1 - base) || elapsed < kLeastSeconds) return "";
+  return duration_text(elapsed * (1 - fraction) / done) + " left";
 }
 
 }  // namespace
@@ -43,10 +44,15 @@ void Progress::update(std::string_view stage, double fraction) {
     // The first stage began when this object was made, before its first report.
     if (!stage_.empty()) start_ = Clock::now();
     stage_ = stage;
+    base_ = fraction;
+    base_time_ = Clock::now();
     last_tenth_ = -1;
   }
-  const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
-  const std::string time = time_text(fraction, elapsed);
+  const auto since = [](Clock::time_point time) {
+    return std::chrono::duration<double>(Clock::now() - time).count();
+  };
+  const std::string time =
+      fraction >= 1 ? duration_text(since(start_)) : left_text(fraction, base_, since(base_time_));
   if (terminal_.interactive) {
     const int width = std::clamp(terminal_.width - 45, 5, 40);
     const int filled = static_cast<int>(std::lround(fraction * width));

@@ -23,6 +23,8 @@ class Progress {
   Terminal terminal_;
   std::string stage_;
   Clock::time_point start_;
+  double base_ = 0;  // at the stage's first report: a search that is resumed had done it before
+  Clock::time_point base_time_;
   int last_tenth_ = -1;
   bool line_open_ = false;
 };

@@ -20,6 +20,7 @@ has out 'Worst heads by recall'
 has out 'Certificate (held-out samples, run sparse)'
 has out 'wrote one.yaml and one.report.h5'
 if grep -q $'\x1b' out err; then echo 'colours without a terminal'; exit 1; fi
+if grep -q ' left' err; then echo 'a time left, of seconds of work'; exit 1; fi
 expect 0 "${search[@]}" --budget 0.5 -o two.yaml --threads 2
 sed 's/--budget 0.5/--budget 50%/' two.yaml | cmp - one.yaml
 expect 0 "${search[@]}" --budget 50% -o one-again.yaml --threads 2
@@ -42,6 +43,12 @@ got=0
 "$inspect" head one.report.h5 one.yaml 99.0 >out 2>err || got=$?
 [[ $got == 2 ]]
 has err 'heads: found 99.0, expected LAYER.HEAD from 0.0 to'
+"$inspect" head one.report.h5 one.yaml 0 1 >out 2>err || got=$?
+[[ $got == 2 ]]
+has err 'heads: found 0 1, expected LAYER.HEAD: write 0.1'
+"$inspect" head one.report.h5 one.yaml 0.1 --length 1000 >out 2>err || got=$?
+[[ $got == 2 ]]
+has err 'length: found 1000, expected 1024, as one.yaml is calibrated at'
 sed 's/last: 64/last: 128/' one.yaml >last.yaml
 got=0
 "$inspect" head one.report.h5 last.yaml 0.1 >out 2>err || got=$?
