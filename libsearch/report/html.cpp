@@ -8,10 +8,11 @@ namespace mi::search {
 namespace {
 
 // Filled by the script; without one, the title of every cell of the heatmaps has its values.
-constexpr std::string_view kDetail = R"(<section id="detail" aria-labelledby="detail-name">
+constexpr std::string_view kDetail =
+    R"(<p id="detail-hint" hidden>Choose a head in the heatmaps above, or in the table of the worst heads.</p>
+<section id="detail" aria-labelledby="detail-name">
 <h2 id="detail-name" tabindex="-1">One head</h2>
 <noscript><p>Details of single heads need JavaScript. All other parts of the page do not.</p></noscript>
-<p id="detail-hint" hidden>Choose a head in the heatmaps above, or in the table of the worst heads.</p>
 <p id="detail-pattern"></p>
 <div id="detail-body"></div>
 </section>

@@ -156,6 +156,18 @@ std::vector<Map> maps_of(const HtmlPage& page) {
   };
 }
 
+constexpr std::string_view kWords = R"(<details><summary>Words</summary>
+<dl class="words">
+<dt>recall</dt><dd>The part of the attention mass that lies on the keys a head attends.</dd>
+<dt>sink</dt><dd>The first keys of the prompt, as many as said: attended by every row.</dd>
+<dt>local</dt><dd>The keys just before a block of rows, as many as said: always attended.</dd>
+<dt>density</dt><dd>The threshold: a key is attended where the mass that 64 rows together are estimated to give it, of the 64 they have, exceeds this.</dd>
+<dt>share</dt><dd>The most a head may cost, relative to dense attention; the heads of a layer spend their shares together.</dd>
+<dt>oracle</dt><dd>A selection by the true attention mass at the same cost: no estimate does better.</dd>
+<dt>regret</dt><dd>The recall that the oracle would add.</dd>
+</dl></details>
+)";
+
 }  // namespace
 
 std::string html_heatmaps(const HtmlPage& page) {
@@ -170,6 +182,7 @@ std::string html_heatmaps(const HtmlPage& page) {
         "</figure>\n",
         map.name, map.description, map.name, drawing(page, map), map.legend);
   out += "</div>\n";
+  out += kWords;
   const auto edited = std::count_if(page.heads.begin(), page.heads.end(),
                                     [](const HeadView& view) { return view.chosen.empty(); });
   if (edited > 0)

@@ -40,7 +40,8 @@ std::string row(std::string_view name, const ParetoPoint& point, std::string_vie
 
 std::string table(const HtmlPage& page, std::optional<double> loss) {
   std::string out = html_table("Table of budgets");
-  for (const std::string_view name : {"budget", "executed", "loss", "recall", "p05", "min"})
+  for (const std::string_view name :
+       {"budget", "executed", "loss", "recall, mean", "p05 of heads", "worst head and sample"})
     out += html_header(name);
   out += "</tr></thead><tbody>\n";
   for (const ParetoPoint& point : page.options.curve)

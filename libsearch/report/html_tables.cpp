@@ -18,7 +18,9 @@ std::string fact(std::string_view name, std::string_view value) {
 
 std::string certificate(const HeadConfig& config) {
   if (!config.quality.held_out)
-    return "<p class=\"note\">Not certified: this config was not run on held-out samples.</p>\n";
+    return "<p class=\"note\">Not certified: this config was not run on held-out samples. "
+           "<code>mi-inspect verify CONFIG --model M --text FILE</code> measures what it does to "
+           "the model.</p>\n";
   const runtime::HeldOut& held_out = *config.quality.held_out;
   return "<dl class=\"facts\">\n" +
          fact("KL(dense, sparse)", fmt::format("{:.4g} nats per token", held_out.logit_kl)) +
@@ -115,7 +117,7 @@ std::string html_headline(const HtmlPage& page) {
   out += fact("calibration executes", shares_by_length(config.limit.achieved));
   out += fact("recall, mean", fmt::format("{:.4f}", quality.recall_mean));
   out += fact("recall, p05 of heads", fmt::format("{:.4f}", quality.recall_p05));
-  out += fact("recall, min", fmt::format("{:.4f}", quality.recall_min));
+  out += fact("recall, worst head and sample", fmt::format("{:.4f}", quality.recall_min));
   out += fact("recall, last rows", fmt::format("{:.4f}", quality.recall_last));
   out +=
       "</dl>\n<section aria-labelledby=\"certificate-name\"><h2 id=\"certificate-name\">"
@@ -165,11 +167,11 @@ std::string html_worst(const HtmlPage& page) {
 std::string html_profile(const HtmlPage& page) {
   std::string out =
       "<section aria-labelledby=\"profile-name\">\n<h2 id=\"profile-name\">By length and by layer"
-      "</h2>\n<p>Recall and last rows are means over heads and samples, p05 and min those of the "
-      "worst head on its worst sample, by its row blocks.</p>\n" +
+      "</h2>\n<p>Recall and last rows are means over heads and samples; p05 of row blocks and the "
+      "worst row block are those of the worst head on its worst sample.</p>\n" +
       html_table("Table by length");
-  for (const std::string_view name :
-       {"tokens", "recall", "p05", "min", "last rows", "cost, mean", "cost, dearest sample"})
+  for (const std::string_view name : {"tokens", "recall", "p05 of row blocks", "worst row block",
+                                      "last rows", "cost, mean", "cost, dearest sample"})
     out += html_header(name);
   out += "</tr></thead><tbody>\n";
   std::string legend;
@@ -211,7 +213,7 @@ std::string html_making(const HtmlPage& page) {
   out += fact("backend", html_text(config.producer.backend));
   const ScoreTable& table = page.report.table;
   out +=
-      fact("time and memory",
+      fact(table.peak_bytes > 0 ? "time and memory" : "time",
            fmt::format("{:.0f} s of dense passes, {:.0f} s of scoring{}", table.forward_seconds,
                        table.score_seconds,
                        table.peak_bytes > 0

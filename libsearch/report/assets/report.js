@@ -77,7 +77,9 @@
     const width = 400, height = 300, left = 58, right = 382, top = 10, bottom = 232;
     const least = decades * Math.max(...errors);
     const drawn = errors.filter((error) => error > least);
-    const x = logAxis(shares.map((share) => 100 * share), left, right);
+    // What costs more than dense attention is never chosen.
+    const shown = shares.map((_, i) => i).filter((i) => shares[i] <= 1);
+    const x = logAxis(shown.map((i) => 100 * shares[i]), left, right);
     const y = drawn.length ? logAxis(drawn, bottom, top) : {ticks: [], at: () => bottom};
     const zero = bottom + 18;  // for errors that are less, or have no logarithm
     const place = (i) => [x.at(100 * shares[i]), errors[i] > least ? y.at(errors[i]) : zero];
@@ -110,7 +112,7 @@
       mark.append(svg('title', {}, `${family.text}: cost ${percent(shares[i])}, error ${short(errors[i])}`));
       picture.append(mark);
     };
-    shares.forEach((_, i) => draw(i));
+    shown.forEach(draw);
     if (chosen !== undefined)
       picture.append(svg('path', {class: 'here', transform: `translate(${place(chosen)})`,
         d: 'M-7,0a7,7 0 1,0 14,0a7,7 0 1,0 -14,0M-11,0h22M0,-11v22'}));
@@ -223,7 +225,7 @@
       const pair = html('div', undefined, {class: 'pair'});
       cloud.forEach(([shares, errors], t) => pair.append(scatter(head, t, shares, errors, chosen[t])));
       body.append(pair, legend());
-      body.append(html('p', 'Every candidate by its mean cost and output error. Dashed: the lower convex hull, those that are best at some price of work. Ring with a cross: the chosen one.'));
+      body.append(html('p', 'Every candidate that costs no more than dense attention, by its mean cost and output error. Dashed: the lower convex hull, those that are best at some price of work. Ring with a cross: the chosen one.'));
     } else {
       body.append(html('p', 'The candidates of this head are not in this file: only those of the worst 64 heads, and of heads named by --heads.'));
     }
