@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "libsearch/report/heads.h"
 #include "libsearch/search/score_report.h"
 #include "tools/limit_options.h"
 
@@ -34,6 +35,7 @@ struct InspectOptions {
   std::string model;
   std::vector<std::string> texts;
   std::vector<int64_t> lengths;  // empty: the file's
+  std::optional<int64_t> length;
   std::optional<double> least_recall, most_kl;
   int64_t chunk = 0;  // tokens per prefill call; 0: whole prompts
   int threads = 0;    // 0: all
@@ -41,6 +43,11 @@ struct InspectOptions {
   bool json = false;
   std::vector<std::string> heads;  // LAYER.HEAD
 };
+// An error that says which subcommands take a score report, if that is what the file is.
+[[nodiscard]] Status check_no_report(const std::string& path);
+[[nodiscard]] Result<runtime::HeadConfig> load_head_config(const std::string& path);
+[[nodiscard]] Result<std::vector<search::HeadPlace>> parse_places(
+    const std::vector<std::string>& texts, const runtime::HeadConfig::Model& model);
 // Of a search that scored all its samples.
 [[nodiscard]] Result<search::ScoreReport> load_complete_report(const std::string& path);
 // Leaves of the report the lengths that the config was calibrated at; an error unless the config's

@@ -59,6 +59,7 @@ Status export_json(const InspectOptions& options, const std::string& yaml) {
 Status run_convert(const InspectOptions& options) {
   MI_CHECK(check_outputs({options.output}, {options.config, options.model}));
   MI_CHECK(runtime::check_writable(options.output));
+  MI_CHECK(check_no_report(options.config));
   MI_TRY(const std::string text, search::read_text_file(options.config));
   constexpr std::string_view kMark = "\xef\xbb\xbf";  // U+FEFF, which some editors write first
   const size_t begin = text.starts_with(kMark) ? kMark.size() : 0;

@@ -10,7 +10,7 @@
 namespace mi::tools {
 
 Status run_heads(const InspectOptions& options) {
-  MI_TRY(const auto config, runtime::load_config(options.config));
+  MI_TRY(const auto config, load_head_config(options.config));
   search::HeadFilter filter;
   filter.order = *search::head_order_from_string(options.sort);
   filter.below = options.below;

@@ -17,7 +17,7 @@ namespace {
 Result<runtime::HeadConfig> config_of(const InspectOptions& options, search::ScoreReport& report,
                                       const search::SearchOptions& asked) {
   if (!options.config.empty()) {
-    MI_TRY(runtime::HeadConfig config, runtime::load_config(options.config));
+    MI_TRY(runtime::HeadConfig config, load_head_config(options.config));
     MI_CHECK(match_report(report, options.report, config, options.config));
     return config;
   }
@@ -42,11 +42,7 @@ Status run_html(const InspectOptions& options) {
   MI_CHECK(check_report_device(options, asked, report));
   MI_CHECK(check_objective(options.report, report, asked.objective));
   MI_TRY(const runtime::HeadConfig config, config_of(options, report, asked));
-  std::vector<search::HeadPlace> heads;
-  for (const std::string& text : options.heads) {
-    MI_TRY(const search::HeadPlace place, search::parse_place(text, config.model));
-    heads.push_back(place);
-  }
+  MI_TRY(const std::vector<search::HeadPlace> heads, parse_places(options.heads, config.model));
   search::SearchOptions every;
   every.objective = search::objective_of(config);
   MI_CHECK(check_objective(options.report, report, every.objective));

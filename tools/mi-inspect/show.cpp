@@ -1,6 +1,5 @@
 #include <unistd.h>
 
-#include "libruntime/config.h"
 #include "libsearch/report/text.h"
 #include "tools/mi-inspect/commands.h"
 #include "tools/terminal.h"
@@ -8,7 +7,7 @@
 namespace mi::tools {
 
 Status run_show(const InspectOptions& options) {
-  MI_TRY(const auto config, runtime::load_config(options.config));
+  MI_TRY(const auto config, load_head_config(options.config));
   if (options.json) return print_result(search::show_json(config));
   const Terminal out = terminal(STDOUT_FILENO);
   return print_result(search::show_table(config, {out.width, out.colour}));

@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include "libruntime/config.h"
 #include "libsearch/model/model.h"
 #include "libsearch/report/paint.h"
 #include "libsearch/search/planned_attention.h"
@@ -11,7 +10,7 @@ namespace mi::tools {
 namespace {
 
 Status validate(const std::string& file, const search::Model* model) {
-  MI_TRY(const auto config, runtime::load_config(file));
+  MI_TRY(const auto config, load_head_config(file));
   if (model != nullptr) MI_CHECK(search::check_config_model(config, model->spec(), file));
   return print_result(fmt::format("{}: valid, {} layers x {} heads{}\n", search::printable(file),
                                   config.model.layers, config.model.heads,

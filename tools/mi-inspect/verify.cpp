@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <omp.h>
 
+#include "libruntime/config.h"
 #include "libsearch/eval/tasks.h"
 #include "libsearch/report/paint.h"
 #include "libsearch/search/planned_attention.h"
@@ -91,7 +92,7 @@ Status check_bounds(const InspectOptions& options, const runtime::HeldOut& found
 }  // namespace
 
 Status run_verify(const InspectOptions& options) {
-  MI_TRY(const auto config, runtime::load_config(options.config));
+  MI_TRY(const auto config, load_head_config(options.config));
   search::ComputeOptions compute;
   MI_TRY(const kernels::Backend* backend, kernels::choose_backend(options.backend));
   compute.backend = &backend->f32();
