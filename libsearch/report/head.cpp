@@ -8,6 +8,7 @@
 
 #include "libsearch/report/chosen.h"
 #include "libsearch/report/paint.h"
+#include "libsearch/report/pareto_curve.h"
 #include "libsearch/report/picture.h"
 
 namespace mi::search {
@@ -72,6 +73,11 @@ std::string figures_row(std::string_view name, size_t width, const HeadFigures& 
                      percent_text(figures.share), figures.regret);
 }
 
+std::string name_of(const ScoreReport& report, size_t candidate) {
+  const CandidateId id = candidate_id(report.space, candidate);
+  return report.space.families[id.family].describe(id.index);
+}
+
 // Where another candidate keeps more mass at no more cost: what the objective, the output error,
 // saw in the chosen one.
 std::string better_recall(const ScoreReport& report, const std::vector<HeadFigures>& candidates,
@@ -83,18 +89,79 @@ std::string better_recall(const ScoreReport& report, const std::vector<HeadFigur
       best = c;
   constexpr double kNoticed = 0.005;
   if (candidates[best].recall < own.recall + kNoticed) return "";
-  const CandidateId id = candidate_id(report.space, best);
   return fmt::format(
-      "More recall at no more cost: {:.4f} by {}.\nIts output error is {:.3g}, that of the chosen "
+      "More recall at no more cost: {:.4f} by\n  {}.\nIts output error is {:.3g}, that of the "
+      "chosen "
       "one {:.3g}.\n",
-      candidates[best].recall, report.space.families[id.family].describe(id.index),
-      candidates[best].error, own.error);
+      candidates[best].recall, name_of(report, best), candidates[best].error, own.error);
+}
+
+// All candidates of a head at a length.
+std::vector<HeadFigures> figures_at(const ScoreReport& report, HeadPlace place, int64_t length) {
+  std::vector<HeadFigures> candidates;
+  for (size_t c = 0; c < report.space.candidates(); ++c)
+    candidates.push_back(figures_of(report.table.samples, length, place, c));
+  return candidates;
+}
+
+// The length at which a family has no candidate that costs no more than the chosen one and has no
+// more error; none where it is as good at all of them.
+std::optional<int64_t> worse_at(const ScoreReport& report, HeadPlace place, size_t family,
+                                const ChosenCandidates& chosen) {
+  const auto lengths = lengths_of(report.table);
+  for (size_t t = 0; t < lengths.size(); ++t) {
+    const auto candidates = figures_at(report, place, lengths[t]);
+    const HeadFigures& own = candidates[chosen[t]];
+    bool found = false;
+    for (size_t c = 0; c + 1 < candidates.size(); ++c)
+      found = found || (candidate_id(report.space, c).family == family &&
+                        candidates[c].share <= own.share && candidates[c].error <= own.error);
+    if (!found) return lengths[t];
+  }
+  return std::nullopt;
+}
+
+// Where another candidate has less output error at no more cost: why it was not chosen.
+std::string less_error(const ScoreReport& report, const std::vector<HeadFigures>& candidates,
+                       HeadPlace place, const ChosenCandidates& chosen, size_t t) {
+  const HeadFigures& own = candidates[chosen[t]];
+  size_t best = chosen[t];
+  for (size_t c = 0; c + 1 < candidates.size(); ++c)
+    if (candidates[c].share <= own.share && candidates[c].error < candidates[best].error) best = c;
+  constexpr double kNoticed = 0.95;
+  if (candidates[best].error > kNoticed * own.error) return "";
+  std::string out =
+      fmt::format("Less output error at no more cost: {:.3g} (chosen: {:.3g}) by\n  {}.\n",
+                  candidates[best].error, own.error, name_of(report, best));
+  const size_t family = candidate_id(report.space, best).family;
+  if (const auto length = worse_at(report, place, family, chosen))
+    return out + fmt::format(
+                     "A head runs one family at all lengths, and at {} tokens that one has no\n"
+                     "candidate as good at no more cost.\n",
+                     *length);
+  return out + "These are means: the limit holds for every sample by itself.\n";
+}
+
+// The length asked for, else that at which the chosen candidate keeps least, else the longest.
+size_t charted(const ScoreReport& report, HeadPlace place, const ChosenCandidates& chosen,
+               std::optional<int64_t> length) {
+  const auto lengths = lengths_of(report.table);
+  size_t found = lengths.size() - 1;
+  if (length)
+    return static_cast<size_t>(std::find(lengths.begin(), lengths.end(), *length) -
+                               lengths.begin());
+  const auto recall = [&](size_t t) {
+    return figures_of(report.table.samples, lengths[t], place, chosen[t]).recall;
+  };
+  for (size_t t = 0; t < chosen.size(); ++t)
+    if (recall(t) < recall(found)) found = t;
+  return found;
 }
 
 }  // namespace
 
 std::string head_text(const ScoreReport& report, const runtime::HeadConfig& config, HeadPlace place,
-                      TextStyle style) {
+                      TextStyle style, std::optional<int64_t> length) {
   const Painter painter(style.colour);
   const runtime::HeadEntry& entry = entry_at(config, place);
   const auto lengths = lengths_of(report.table);
@@ -109,32 +176,36 @@ std::string head_text(const ScoreReport& report, const runtime::HeadConfig& conf
   } else {
     size_t width = 14;
     for (const runtime::SampleNote& note : report.samples)
-      width = std::max(width, printable(note.source).size() + 10);
+      width = std::max(width, printable(note.source).size() + 2);
+    constexpr int kFigures = 57;
+    width = std::min(width, static_cast<size_t>(std::max(14, style.width - kFigures)));
+    out += fmt::format("{:<{}}{:>9}{:>18}\n", "", width, "", "of row blocks:");
     out += fmt::format("{:<{}}{:>9}{:>9}{:>9}{:>11}{:>10}{:>9}\n", "", width, "recall", "p05",
-                       "min", "last rows", "cost", "regret");
+                       "worst", "last rows", "cost", "regret");
     for (size_t t = 0; t < lengths.size(); ++t) {
       out += figures_row(fmt::format("{} tokens", lengths[t]), width,
                          figures_of(report.table.samples, lengths[t], place, chosen[t]));
       for (size_t s = 0; s < report.samples.size(); ++s) {
         if (report.table.samples[s].length != lengths[t]) continue;
-        out += figures_row("  " + printable(report.samples[s].source), width,
+        out += figures_row(cut_text("  " + printable(report.samples[s].source), width), width,
                            figures_of({&report.table.samples[s], 1}, lengths[t], place, chosen[t]));
       }
     }
     out +=
-        "Of the candidate as scored: caps (share) are spent by the whole layer. Regret: recall that"
-        "\nthe best keys of equal cost would add.\n\n";
+        "Of the candidate as scored: caps (share) are spent by the whole layer.\n"
+        "Regret: recall that the best keys of equal cost would add.\n\n";
   }
-  std::vector<HeadFigures> candidates;
-  for (size_t c = 0; c < report.space.candidates(); ++c)
-    candidates.push_back(figures_of(report.table.samples, lengths.back(), place, c));
+  const size_t t = charted(report, place, chosen, length);
+  const auto candidates = figures_at(report, place, lengths[t]);
   Picture picture(candidates, std::clamp(style.width - 12, kLeastColumns, kMostColumns));
-  if (!chosen.empty()) picture.choose(candidates[chosen.back()]);
+  if (!chosen.empty()) picture.choose(candidates[chosen[t]]);
   out += fmt::format("{} at {} tokens: recall over cost\n{}", painter.bold("Candidates"),
-                     lengths.back(), picture.text());
+                     lengths[t], picture.text());
   out += (chosen.empty() ? "" : "  @ chosen ");
   out += "  + none is better at its cost   . others\n";
-  if (!chosen.empty()) out += better_recall(report, candidates, chosen.back());
+  if (!chosen.empty()) out += better_recall(report, candidates, chosen[t]);
+  if (!chosen.empty() && objective_of(config) == Objective::error)
+    out += less_error(report, candidates, place, chosen, t);
   const std::string picture_of_mass = picture_text(report, config, place, style.width);
   return picture_of_mass.empty() ? out : out + "\n" + picture_of_mass;
 }

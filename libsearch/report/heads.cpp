@@ -46,9 +46,10 @@ Parameters parameters(const HeadEntry& head) {
 
 Result<HeadPlace> parse_place(const std::string& text, const runtime::HeadConfig::Model& model) {
   HeadPlace place;
+  const bool lettered = text.starts_with('L');
   const char* const end = text.data() + text.size();
-  const auto layer = std::from_chars(text.data(), end, place.layer);
-  if (layer.ec == std::errc() && layer.ptr != end && *layer.ptr == '.') {
+  const auto layer = std::from_chars(text.data() + (lettered ? 1 : 0), end, place.layer);
+  if (layer.ec == std::errc() && layer.ptr != end && *layer.ptr == (lettered ? 'H' : '.')) {
     const auto head = std::from_chars(layer.ptr + 1, end, place.head);
     if (head.ec == std::errc() && head.ptr == end && place.layer >= 0 &&
         place.layer < model.layers && place.head >= 0 && place.head < model.heads)
@@ -57,6 +58,10 @@ Result<HeadPlace> parse_place(const std::string& text, const runtime::HeadConfig
   return fail(Code::invalid_argument,
               fmt::format("heads: found {}, expected LAYER.HEAD from 0.0 to {}.{}", text,
                           model.layers - 1, model.heads - 1));
+}
+
+std::string place_text(HeadPlace place) {
+  return fmt::format("{}.{}", place.layer, place.head);
 }
 
 const HeadEntry& entry_at(const HeadConfig& config, HeadPlace place) {
@@ -119,6 +124,23 @@ std::vector<HeadPlace> different_heads(const HeadConfig& a, const HeadConfig& b)
     return entry == entry_at(b, place);
   });
   return places;
+}
+
+bool differs_by_cap(const HeadEntry& a, const HeadEntry& b) {
+  // Without a threshold the share is no cap but what to spend.
+  if (a.share == b.share || (a.density.empty() && a.pattern != Pattern::a_shape)) return false;
+  HeadEntry entry = a;
+  entry.share = b.share;
+  entry.recall = b.recall;
+  return entry == b;
+}
+
+void sort_by_gain(std::vector<HeadPlace>& places, const HeadConfig& a, const HeadConfig& b) {
+  const auto gain = [&](HeadPlace place) {
+    return entry_at(b, place).recall - entry_at(a, place).recall;
+  };
+  std::stable_sort(places.begin(), places.end(),
+                   [&](HeadPlace x, HeadPlace y) { return gain(x) > gain(y); });
 }
 
 std::string heads_csv(const HeadConfig& config, const std::vector<HeadPlace>& places) {

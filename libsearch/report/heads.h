@@ -17,9 +17,12 @@ struct HeadPlace {
   int head = 0;
   friend bool operator==(const HeadPlace&, const HeadPlace&) = default;
 };
-// "3.7": layer 3, head 7 of the model; else Code::invalid_argument naming what was expected.
+// "3.7", or "L3H7": layer 3, head 7 of the model; else Code::invalid_argument naming what was
+// expected.
 [[nodiscard]] Result<HeadPlace> parse_place(const std::string& text,
                                             const runtime::HeadConfig::Model& model);
+// "3.7".
+[[nodiscard]] std::string place_text(HeadPlace place);
 [[nodiscard]] const runtime::HeadEntry& entry_at(const runtime::HeadConfig& config,
                                                  HeadPlace place);
 
@@ -42,6 +45,11 @@ inline constexpr size_t kWorstHeads = 10;  // that tables and the page name
 // Of two configs of one shape: heads whose pattern or parameters are not the same.
 [[nodiscard]] std::vector<HeadPlace> different_heads(const runtime::HeadConfig& a,
                                                      const runtime::HeadConfig& b);
+// Whether two entries differ, and only in the caps on what they may spend.
+[[nodiscard]] bool differs_by_cap(const runtime::HeadEntry& a, const runtime::HeadEntry& b);
+// Most recall gained from a to b first; of equals the order stays.
+void sort_by_gain(std::vector<HeadPlace>& places, const runtime::HeadConfig& a,
+                  const runtime::HeadConfig& b);
 
 // "sink 16, local 128, density 0.012/0.004": values per calibrated length divided by '/'.
 [[nodiscard]] std::string parameters_text(const runtime::HeadEntry& head);

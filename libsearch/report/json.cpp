@@ -120,9 +120,10 @@ std::string heads_json(const HeadConfig& config, const std::vector<HeadPlace>& p
   return dump({{"heads", std::move(heads)}});
 }
 
-std::string diff_json(const HeadConfig& a, const HeadConfig& b) {
+std::string diff_json(const HeadConfig& a, const HeadConfig& b,
+                      const std::vector<HeadPlace>& places) {
   Json heads = Json::array();
-  for (const HeadPlace place : different_heads(a, b))
+  for (const HeadPlace place : places)
     heads.push_back({{"a", head_json(a, place)}, {"b", head_json(b, place)}});
   return dump({{"a", summary(a)}, {"b", summary(b)}, {"heads", std::move(heads)}});
 }

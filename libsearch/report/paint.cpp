@@ -1,5 +1,7 @@
 #include "libsearch/report/paint.h"
 
+#include <algorithm>
+
 #include <utf8proc.h>
 
 #include <fmt/format.h>
@@ -38,6 +40,14 @@ std::string printable(std::string_view text) {
     text.remove_prefix(size);
   }
   return out;
+}
+
+std::string cut_text(std::string text, size_t most) {
+  most = std::max<size_t>(most, 4);
+  if (text.size() <= most) return text;
+  text.resize(most - 3);
+  while (!text.empty() && (static_cast<unsigned char>(text.back()) & 0x80) != 0) text.pop_back();
+  return text + "...";
 }
 
 std::string Painter::paint(std::string_view code, std::string_view text) const {

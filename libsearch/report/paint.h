@@ -10,6 +10,9 @@ namespace mi::search {
 // turns the rest of a line around) and bytes that are not UTF-8 become '?'.
 [[nodiscard]] std::string printable(std::string_view text);
 
+// At most so many bytes, the last three of them dots where something was cut off.
+[[nodiscard]] std::string cut_text(std::string text, size_t most);
+
 class Painter {
  public:
   explicit Painter(bool colour) : colour_(colour) {}

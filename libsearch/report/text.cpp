@@ -31,14 +31,6 @@ std::string by_recall(const Painter& painter, double recall, std::string_view te
   return std::string(text);
 }
 
-std::string cut(std::string text, int width) {
-  const auto most = static_cast<size_t>(std::max(width, 4));
-  if (text.size() <= most) return text;
-  text.resize(most - 3);
-  while (!text.empty() && (static_cast<unsigned char>(text.back()) & 0x80) != 0) text.pop_back();
-  return text + "...";
-}
-
 double layer_recall(const std::vector<HeadEntry>& heads) {
   double sum = 0;
   for (const HeadEntry& head : heads) sum += head.recall;
@@ -67,14 +59,17 @@ std::string headline(const HeadConfig& config, const Painter& painter) {
   out += fmt::format("{}, {} layers x {} heads ({} KV heads), head_dim {}\n",
                      printable(model.architecture), model.layers, model.heads, model.kv_heads,
                      model.head_dim);
-  out += fmt::format("{:<12}{} of dense; calibration executes {}\n", "limit",
-                     percent_text(config.limit.share), shares_by_length(config.limit.achieved));
+  out += fmt::format("{:<12}{} of dense\n{:<12}{} on the calibration samples\n", "limit",
+                     percent_text(config.limit.share), "executes",
+                     shares_by_length(config.limit.achieved));
   out += fmt::format("{:<12}{}, objective {}{}\n", "allocation", printable(config.limit.allocation),
                      printable(config.limit.objective), gap_text(config.limit));
   const HeadConfig::Quality& quality = config.quality;
-  out +=
-      fmt::format("{:<12}mean {:.4f}   p05 {:.4f}   min {:.4f}   last rows {:.4f}\n", "recall",
-                  quality.recall_mean, quality.recall_p05, quality.recall_min, quality.recall_last);
+  out += fmt::format(
+      "{:<12}mean {:.4f}   p05 of heads {:.4f}   last rows {:.4f}\n"
+      "{:<12}worst head and sample {:.4f}\n",
+      "recall", quality.recall_mean, quality.recall_p05, quality.recall_last, "",
+      quality.recall_min);
   return out;
 }
 
@@ -146,15 +141,16 @@ std::string pattern_mix(const HeadConfig& config, int width, const Painter& pain
 
 std::string head_row(const HeadConfig& config, HeadPlace place, int width, const Painter& painter) {
   const HeadEntry& head = entry_at(config, place);
-  const std::string start = fmt::format("{:>5} {:>4}", place.layer, place.head);
+  const std::string start = fmt::format("{:>6}", place_text(place));
   const std::string recall = fmt::format("  {:.4f}", head.recall);
   std::string rest = fmt::format("  {:<21} {}", to_string(head.pattern), parameters_text(head));
   rest.erase(rest.find_last_not_of(' ') + 1);
   const int used = static_cast<int>(start.size() + recall.size());
-  return start + by_recall(painter, head.recall, recall) + cut(rest, width - used) + "\n";
+  return start + by_recall(painter, head.recall, recall) +
+         cut_text(rest, static_cast<size_t>(std::max(width - used, 0))) + "\n";
 }
 
-constexpr std::string_view kRowHead = "layer head  recall  pattern               parameters\n";
+constexpr std::string_view kRowHead = "  head  recall  pattern               parameters\n";
 
 std::string lengths_note(const HeadConfig& config) {
   if (config.calibration.lengths.size() < 2) return "";
@@ -165,8 +161,12 @@ std::string lengths_note(const HeadConfig& config) {
 }
 
 std::string certificate(const HeadConfig& config, const Painter& painter) {
+  constexpr double kShown = 5e-5;  // of a share, as printed
   std::string out = painter.bold("Certificate") + " (held-out samples, run sparse)\n";
-  if (!config.quality.held_out) return out + "  none: the search was not verified\n";
+  if (!config.quality.held_out)
+    return out +
+           "  none for this budget: mi-inspect verify CONFIG --model M --text FILE\n  measures "
+           "one\n";
   const runtime::HeldOut& held_out = *config.quality.held_out;
   out += fmt::format("  {:<18}{:.4f}\n", "recall", held_out.recall_mean);
   out += fmt::format("  {:<18}{:.4g} of the residual stream, squared\n", "output error",
@@ -174,6 +174,11 @@ std::string certificate(const HeadConfig& config, const Painter& painter) {
   out += fmt::format("  {:<18}{:.4g} nats per token\n", "KL(dense, sparse)", held_out.logit_kl);
   out += fmt::format("  {:<18}{:.2f} %\n", "same top token", 100 * held_out.top1_agreement);
   out += fmt::format("  {:<18}{}\n", "executed", shares_by_length(held_out.achieved));
+  const bool above =
+      std::any_of(held_out.achieved.begin(), held_out.achieved.end(),
+                  [&](const auto& at) { return at.second > config.limit.share + kShown; });
+  if (above)
+    out += "  The limit holds on the calibration samples; others may execute slightly more.\n";
   return out;
 }
 
@@ -183,6 +188,45 @@ std::string warnings_text(const HeadConfig& config, const Painter& painter) {
   for (const std::string& warning : config.warnings)
     out += fmt::format("  {}\n", printable(warning));
   return out + "\n";
+}
+
+// Figures of both configs, side by side.
+std::string diff_figures(const HeadConfig& a, const HeadConfig& b, const Painter& painter) {
+  const auto line = [](std::string_view name, std::string_view left, std::string_view right) {
+    return fmt::format("{:<24}{:<26}  {}\n", name, left, right);
+  };
+  const auto number = [&](std::string_view name, double HeadConfig::Quality::*value) {
+    return line(name, fmt::format("{:.4f}", a.quality.*value),
+                fmt::format("{:.4f}", b.quality.*value));
+  };
+  const auto certified = [&](std::string_view name, auto text) {
+    return line(name, a.quality.held_out ? text(*a.quality.held_out) : "not certified",
+                b.quality.held_out ? text(*b.quality.held_out) : "not certified");
+  };
+  std::string out = painter.bold(line("", "A", "B"));
+  out += line("limit", percent_text(a.limit.share), percent_text(b.limit.share));
+  std::map<int64_t, double> lengths = a.limit.achieved;
+  lengths.insert(b.limit.achieved.begin(), b.limit.achieved.end());
+  const auto executes = [](const HeadConfig& config, int64_t length) {
+    const auto found = config.limit.achieved.find(length);
+    return found == config.limit.achieved.end() ? "not measured" : percent_text(found->second);
+  };
+  for (const auto& [length, share] : lengths)
+    out += line(fmt::format("executes at {}", length), executes(a, length), executes(b, length));
+  out += number("recall, mean", &HeadConfig::Quality::recall_mean);
+  out += number("  p05 of heads", &HeadConfig::Quality::recall_p05);
+  out += number("  worst head and sample", &HeadConfig::Quality::recall_min);
+  out += number("  last rows", &HeadConfig::Quality::recall_last);
+  out += certified("KL(dense, sparse)", [](const runtime::HeldOut& held_out) {
+    return fmt::format("{:.4g}", held_out.logit_kl);
+  });
+  out += certified("same top token", [](const runtime::HeldOut& held_out) {
+    return percent_text(held_out.top1_agreement);
+  });
+  const auto kernel = [](const HeadConfig& config) {
+    return fmt::format("last {}, dense below {}", config.kernel.last, config.kernel.dense_below);
+  };
+  return out + line("kernel", kernel(a), kernel(b));
 }
 
 }  // namespace
@@ -218,53 +262,38 @@ std::string heads_table(const HeadConfig& config, const std::vector<HeadPlace>& 
   return out + lengths_note(config);
 }
 
-std::string diff_table(const HeadConfig& a, const HeadConfig& b, TextStyle style) {
+std::string diff_table(const HeadConfig& a, const HeadConfig& b,
+                       const std::vector<HeadPlace>& places, TextStyle style) {
   const Painter painter(style.colour);
-  const auto line = [](std::string_view name, std::string_view left, std::string_view right) {
-    return fmt::format("{:<18}{:<36}  {}\n", name, left, right);
-  };
-  const auto number = [&](std::string_view name, double HeadConfig::Quality::*value) {
-    return line(name, fmt::format("{:.4f}", a.quality.*value),
-                fmt::format("{:.4f}", b.quality.*value));
-  };
-  const auto certified = [&](auto text) {
-    return std::pair(a.quality.held_out ? text(*a.quality.held_out) : "not certified",
-                     b.quality.held_out ? text(*b.quality.held_out) : "not certified");
-  };
-  std::string out = painter.bold(line("", "A", "B"));
-  out += line("limit", percent_text(a.limit.share), percent_text(b.limit.share));
-  out += line("executes", shares_by_length(a.limit.achieved), shares_by_length(b.limit.achieved));
-  out += number("recall, mean", &HeadConfig::Quality::recall_mean);
-  out += number("recall, p05", &HeadConfig::Quality::recall_p05);
-  out += number("recall, min", &HeadConfig::Quality::recall_min);
-  out += number("recall, last rows", &HeadConfig::Quality::recall_last);
-  const auto kl = certified(
-      [](const runtime::HeldOut& held_out) { return fmt::format("{:.4g}", held_out.logit_kl); });
-  const auto top = certified(
-      [](const runtime::HeldOut& held_out) { return percent_text(held_out.top1_agreement); });
-  out += line("KL(dense, sparse)", kl.first, kl.second) +
-         line("same top token", top.first, top.second);
-  const auto kernel = [](const HeadConfig& config) {
-    return fmt::format("last {}, dense below {}", config.kernel.last, config.kernel.dense_below);
-  };
-  out += line("kernel", kernel(a), kernel(b));
-  const std::vector<HeadPlace> places = different_heads(a, b);
+  std::string out = diff_figures(a, b, painter);
+  const std::vector<HeadPlace> different = different_heads(a, b);
+  const auto by_cap = std::count_if(different.begin(), different.end(), [&](HeadPlace place) {
+    return differs_by_cap(entry_at(a, place), entry_at(b, place));
+  });
   size_t heads = 0;
   for (const auto& layer : a.layers) heads += layer.size();
-  out += fmt::format("\n{}: {} of {}\n", painter.bold("Heads that run otherwise"), places.size(),
+  out += fmt::format("\n{}: {} of {}", painter.bold("Heads that run otherwise"), different.size(),
                      heads);
+  out += by_cap > 0 ? fmt::format(", {} of them only by their caps (share)\n", by_cap) : "\n";
   if (places.empty()) return out;
-  const int width = std::max(20, (style.width - 10) / 2 - 2);
-  const auto cell = [&](const HeadEntry& head) {
+  const auto cell = [](const HeadEntry& head) {
     const std::string parameters = parameters_text(head);
-    return cut(fmt::format("{:.4f} {}{}{}", head.recall, to_string(head.pattern),
-                           parameters.empty() ? "" : " ", parameters),
-               width);
+    return fmt::format("{:.4f} {}{}{}", head.recall, to_string(head.pattern),
+                       parameters.empty() ? "" : " ", parameters);
   };
-  out += fmt::format("layer head  {:<{}}  {}\n", "recall and what runs in A", width, "in B");
-  for (const HeadPlace place : places)
-    out += fmt::format("{:>5} {:>4}  {:<{}}  {}\n", place.layer, place.head,
-                       cell(entry_at(a, place)), width, cell(entry_at(b, place)));
+  constexpr std::string_view kLeft = "recall and what runs in A";
+  size_t widest = kLeft.size();
+  for (const HeadPlace place : places) widest = std::max(widest, cell(entry_at(a, place)).size());
+  const size_t most = static_cast<size_t>(std::max(20, (style.width - 19) / 2));
+  const size_t width = std::min(widest, most);
+  out += fmt::format("{:>6}  {:>7}  {:<{}}  {}\n", "head", "gain", kLeft, width, "in B");
+  for (const HeadPlace place : places) {
+    const HeadEntry& before = entry_at(a, place);
+    const HeadEntry& after = entry_at(b, place);
+    out += fmt::format("{:>6}  {:>+7.4f}  {:<{}}  {}\n", place_text(place),
+                       after.recall - before.recall, cut_text(cell(before), width), width,
+                       cut_text(cell(after), most));
+  }
   const std::string note_a = lengths_note(a);
   const std::string note_b = lengths_note(b);
   if (note_a == note_b) return out + note_a;

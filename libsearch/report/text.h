@@ -12,6 +12,7 @@
 
 namespace mi::search {
 
+inline constexpr int kUncut = 1 << 20;
 struct TextStyle {
   int width = 100;      // columns of the terminal; lines are cut to it, numbers never
   bool colour = false;  // ANSI colours
@@ -23,15 +24,17 @@ struct TextStyle {
 // One line per head.
 [[nodiscard]] std::string heads_table(const runtime::HeadConfig& config,
                                       const std::vector<HeadPlace>& places, TextStyle style);
-// Two configs of one shape: their figures side by side, then each of different_heads.
+// Two configs of one shape: their figures side by side, how many heads run otherwise, and these
+// heads of both.
 [[nodiscard]] std::string diff_table(const runtime::HeadConfig& a, const runtime::HeadConfig& b,
-                                     TextStyle style);
+                                     const std::vector<HeadPlace>& places, TextStyle style);
 
 // The same facts as one JSON object, indented, with a final newline.
 [[nodiscard]] std::string show_json(const runtime::HeadConfig& config);
 [[nodiscard]] std::string heads_json(const runtime::HeadConfig& config,
                                      const std::vector<HeadPlace>& places);
-[[nodiscard]] std::string diff_json(const runtime::HeadConfig& a, const runtime::HeadConfig& b);
+[[nodiscard]] std::string diff_json(const runtime::HeadConfig& a, const runtime::HeadConfig& b,
+                                    const std::vector<HeadPlace>& places);
 
 // "14.97 %".
 [[nodiscard]] std::string percent_text(double share);

@@ -40,7 +40,8 @@ has dom.html 'No budget up to 50 % can be kept'
 
 # The details of single heads, by their links.
 heads=0
-while read -r layer head recall pattern _; do
+while IFS=' .' read -r layer head zero recall pattern _; do
+  recall=$zero.$recall
   [[ $layer =~ ^[0-9]+$ && $((layer + head)) -lt 3 ]] || continue
   page "#L$layer.H$head" head.html
   has head.html "Layer $layer, head $head</h2>"

@@ -28,8 +28,9 @@ cmp file.html again.html
 expect 0 one.report.h5 one.yaml --heads 0.1,1.3 -o again.html
 
 # Every head's title says what `heads` says.
-"$inspect" heads one.yaml | while read -r layer head recall pattern _; do
+"$inspect" heads one.yaml | while IFS=' .' read -r layer head zero recall pattern _; do
   [[ $layer =~ ^[0-9]+$ ]] || continue
+  recall=$zero.$recall
   has file.html "<title>L$layer H$head $pattern, recall $recall,"
 done
 

@@ -25,7 +25,7 @@ expect 0 heads --csv "$data/config_v1.yaml"
 has out 'layer,head,pattern,recall'
 expect 2 heads --csv --json "$data/config_v1.yaml"
 expect 0 heads --sort recall --below 0.5 "$data/config_v1.yaml"
-[[ $(sed -n 2p "$work/out") == '    1    3  0.0000 '* ]]
+[[ $(sed -n 2p "$work/out") == '   1.3  0.0000 '* ]]
 expect 0 heads --pattern dense "$data/config_v1.yaml"
 if grep -q stripe "$work/out"; then echo 'other patterns than asked for'; exit 1; fi
 expect 2 heads --pattern strip "$data/config_v1.yaml"
@@ -39,6 +39,16 @@ has out 'Heads that run otherwise: 1 of 12'
 is_empty err
 expect 1 diff --json "$data/config_v1.yaml" "$work/other.yaml"
 has out '"sink": 32'
+expect 1 diff "$data/config_v1.yaml" "$work/other.yaml" --heads 0.0,L1H3 --sort gain
+[[ $(grep -c '+0.0000' out) == 2 ]]
+expect 2 diff "$data/config_v1.yaml" "$work/other.yaml" --heads 2.0
+has err 'heads: found 2.0, expected LAYER.HEAD from 0.0 to 1.5'
+printf 'mi.report sha256:\n\x89HDF' >"$work/scores.h5"
+for command in show heads validate "diff $data/config_v1.yaml" 'convert -o x.json'; do
+  # shellcheck disable=SC2086
+  expect 3 $command "$work/scores.h5"
+  has err 'scores.h5: found a score report, expected a head-config (YAML); head, pareto and html'
+done
 expect 3 diff "$data/config_v1.yaml" "$work/absent.yaml"
 sed 's/last: 64/last: 128/' "$data/config_v1.yaml" >"$work/other-kernel.yaml"
 expect 1 diff "$data/config_v1.yaml" "$work/other-kernel.yaml"

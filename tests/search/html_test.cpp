@@ -105,7 +105,12 @@ TEST_CASE("a head's figures are its candidate's, by length and by sample, and it
     CHECK(text.find("  " + note.source) != std::string::npos);
   CHECK(count_of(text, "@") == 2);  // the picture's and the legend's
   std::istringstream lines(head_text(report, config, place, {60, false}).substr(text.find("Cand")));
-  for (std::string line; std::getline(lines, line);) CHECK(line.size() <= 60);
+  for (std::string line; std::getline(lines, line) && line.find("cost:") == std::string::npos;)
+    CHECK(line.size() <= 60);
+  ScoreReport longer = report;
+  longer.samples[0].source = std::string(100, 'n');
+  std::istringstream eighty(head_text(longer, config, place, {80, false}));
+  for (std::string line; std::getline(eighty, line);) CHECK(line.size() <= 80);
   config.layers[2][4].sink += 1;
   const std::string edited = head_text(report, config, place, {});
   CHECK(edited.find("none of the report's candidates") != std::string::npos);
@@ -131,18 +136,50 @@ TEST_CASE("where the objective gave up recall, a head's text says for what") {
         const HeadFigures other = figures_of(report.table.samples, 4096, place, c);
         if (other.share <= own.share && other.recall > best.recall) best = other;
       }
-      const std::string text = head_text(report, config, place, {});
+      const std::string text = head_text(report, config, place, {}, 4096);
       INFO(text);
       const bool more = best.recall >= own.recall + 0.005;
       gave_up += more ? 1 : 0;
       CHECK((text.find("More recall at no more cost") != std::string::npos) == more);
       if (more) {
-        CHECK(text.find(fmt::format("cost: {:.4f} by", best.recall)) != std::string::npos);
+        CHECK(text.find(fmt::format("cost: {:.4f} by\n", best.recall)) != std::string::npos);
         CHECK(text.find(fmt::format("error is {:.3g}, that of the chosen one {:.3g}", best.error,
                                     own.error)) != std::string::npos);
       }
     }
   CHECK(gave_up > 0);
+}
+
+TEST_CASE("a head is charted where it keeps least, and names what has less error there") {
+  ScoreReport report = made_report(3, 5, {1024, 4096});
+  const runtime::HeadConfig config = configured(report, 0.3);
+  for (auto& layer : report.table.samples[0].layers)  // as good at one length, but not at both
+    for (auto& scores : layer) scores[0].share = scores[0].error = 0;
+  int less = 0;
+  for (int layer = 0; layer < 3; ++layer)
+    for (int head = 0; head < 5; ++head) {
+      const HeadPlace place{layer, head};
+      const auto chosen = chosen_candidates(report, entry_at(config, place));
+      REQUIRE(chosen.size() == 2);
+      const auto of = [&](size_t t, size_t candidate) {
+        return figures_of(report.table.samples, t == 0 ? 1024 : 4096, place, candidate);
+      };
+      const size_t worst = of(0, chosen[0]).recall < of(1, chosen[1]).recall ? 0 : 1;
+      const std::string text = head_text(report, config, place, {});
+      INFO(text);
+      CHECK(text.find(fmt::format("Candidates at {} tokens", worst == 0 ? 1024 : 4096)) !=
+            std::string::npos);
+      CHECK(head_text(report, config, place, {}, 1024).find("Candidates at 1024 tokens") !=
+            std::string::npos);
+      const HeadFigures own = of(worst, chosen[worst]);
+      double least = own.error;
+      for (size_t c = 0; c + 1 < report.space.candidates(); ++c)
+        if (of(worst, c).share <= own.share) least = std::min(least, of(worst, c).error);
+      const bool found = least <= 0.95 * own.error;
+      less += found ? 1 : 0;
+      CHECK((text.find("Less output error at no more cost") != std::string::npos) == found);
+    }
+  CHECK(less > 0);
 }
 
 TEST_CASE("the page's numbers are the report's and the config's", "[cpu]") {

@@ -29,11 +29,15 @@ TEST_CASE("the table says model, limit, mix, recall, worst heads and certificate
   const std::string text = show_table(frozen(), {100, false});
   has(text, "model       SmolLM2-135M-Instruct");
   has(text, "llama, 2 layers x 6 heads (2 KV heads), head_dim 64");
-  has(text, "limit       15.00 % of dense; calibration executes 14.97 % at 2048, 14.81 % at 8192");
+  has(text,
+      "limit       15.00 % of dense\n"
+      "executes    14.97 % at 2048, 14.81 % at 8192 on the calibration samples\n");
   has(text, "allocation  global, objective error, gap to the optimum at most 1.2e-05");
-  has(text, "recall      mean 0.9512   p05 0.8123   min 0.4012   last rows 0.9900");
+  has(text,
+      "recall      mean 0.9512   p05 of heads 0.8123   last rows 0.9900\n"
+      "            worst head and sample 0.4012\n");
   has(text, "    1       1        .               2             2       1");
-  has(text, "    1    3  0.0000  vertical_slash        vertical 0, slash 10");
+  has(text, "   1.3  0.0000  vertical_slash        vertical 0, slash 10");
   has(text, "KL(dense, sparse) 0.018 nats per token");
   has(text, "a/b: at 2048/8192 tokens");
   CHECK(text.find('\x1b') == std::string::npos);
@@ -68,13 +72,32 @@ TEST_CASE("rows of heads fit the terminal") {
   std::istringstream narrow(show_table(frozen(), {70, false}));
   while (std::getline(narrow, line))
     if (line.find("layer") == 0) CHECK(line.size() <= 70);
+  runtime::HeadConfig other = frozen();
+  for (auto& layer : other.layers)
+    for (runtime::HeadEntry& entry : layer) entry.sink += 1;
+  std::istringstream eighty(
+      show_table(frozen(), {80, false}) +
+      diff_table(frozen(), other, different_heads(frozen(), other), {80, false}));
+  while (std::getline(eighty, line)) {
+    INFO(line);
+    CHECK(line.size() <= 80);
+  }
 }
 
 TEST_CASE("a config without certificate says so") {
   runtime::HeadConfig config = frozen();
   config.quality.held_out.reset();
-  has(show_table(config, {}), "none: the search was not verified");
+  has(show_table(config, {}), "none for this budget: mi-inspect verify CONFIG ");
   CHECK(nlohmann::json::parse(show_json(config))["certificate"].is_null());
+}
+
+TEST_CASE("a certificate above the limit says what the limit holds on") {
+  runtime::HeadConfig config = frozen();
+  const std::string clause = "The limit holds on the calibration samples; ";
+  config.quality.held_out->achieved = {{2048, 0.15}, {8192, 0.1}};
+  CHECK(show_table(config, {}).find(clause) == std::string::npos);
+  config.quality.held_out->achieved[2048] = 0.1502;
+  has(show_table(config, {}), clause);
 }
 
 TEST_CASE("warnings are told in the table and in the JSON, and none is no heading") {
@@ -180,21 +203,46 @@ TEST_CASE("configs differ where heads run otherwise, not where they were measure
   REQUIRE(different_heads(a, b).size() == 1);
   CHECK(different_heads(a, b)[0] == HeadPlace{1, 4});
   CHECK(different_heads(b, a) == different_heads(a, b));
-  const std::string text = diff_table(a, b, {100, false});
+  const std::string text = diff_table(a, b, different_heads(a, b), {100, false});
   has(text, "Heads that run otherwise: 1 of 12\n");
-  has(text, "\n    1    4  ");
+  has(text, "\n   1.4  +0.0000  ");
   has(text, "not certified");
-  const auto json = nlohmann::json::parse(diff_json(a, b));
+  const auto json = nlohmann::json::parse(diff_json(a, b, different_heads(a, b)));
   REQUIRE(json["heads"].size() == 1);
   CHECK(json["heads"][0]["a"]["head"] == 4);
   CHECK(json["b"]["certificate"].is_null());
+}
+
+TEST_CASE("a diff tells caps from what runs, sorts by gain and cuts nothing that it need not") {
+  const runtime::HeadConfig a = frozen();
+  runtime::HeadConfig b = a;
+  REQUIRE(a.layers[0][0].density.size() == 2);
+  for (auto& [length, share] : b.layers[0][0].share) share /= 2;
+  b.layers[1][4].sink += 16;
+  b.layers[1][4].recall = a.layers[1][4].recall + 0.01;
+  CHECK(differs_by_cap(a.layers[0][0], b.layers[0][0]));
+  CHECK(!differs_by_cap(a.layers[1][4], b.layers[1][4]));
+  std::vector<HeadPlace> places = different_heads(a, b);
+  has(diff_table(a, b, places, {100, false}),
+      "Heads that run otherwise: 2 of 12, 1 of them only by their caps (share)\n");
+  CHECK(places.front() == HeadPlace{0, 0});
+  sort_by_gain(places, a, b);
+  CHECK(places.front() == HeadPlace{1, 4});
+  has(diff_table(a, b, places, {60, false}), "...");
+  const std::string whole = diff_table(a, b, places, {kUncut, false});
+  CHECK(whole.find("...") == std::string::npos);
+  has(whole, "1.4  +0.0100  ");
+  has(whole, parameters_text(b.layers[0][0]) + "\n");
 }
 
 TEST_CASE("a head's place is read strictly") {
   const runtime::HeadConfig::Model model = frozen().model;
   REQUIRE(parse_place("1.5", model));
   CHECK(*parse_place("1.5", model) == HeadPlace{1, 5});
-  for (const std::string text : {"", "1", "1.", ".5", "1.6", "2.0", "-1.0", "1.5x", "1,5", " 1.5"})
+  REQUIRE(parse_place("L1H5", model));
+  CHECK(*parse_place("L1H5", model) == HeadPlace{1, 5});
+  for (const std::string text : {"", "1", "1.", ".5", "1.6", "2.0", "-1.0", "1.5x", "1,5", " 1.5",
+                                 "L1.5", "1H5", "L1", "L1H6"})
     CHECK(!parse_place(text, model));
 }
 

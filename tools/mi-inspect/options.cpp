@@ -40,6 +40,9 @@ void add_head(CLI::App& app, InspectOptions& options, std::function<int()>& run)
   command->add_option("report", options.report, "Score report (written by mi-search)")->required();
   command->add_option("config", options.config, "Head-config made from it")->required();
   command->add_option("heads", options.heads, "LAYER.HEAD ...")->required();
+  command->add_option("--length", options.length,
+                      "Chart the candidates at this calibrated length (default: where the head "
+                      "keeps least)");
   command->callback([&] { run = [&] { return report(kInspect, run_head(options)); }; });
 }
 
@@ -49,6 +52,13 @@ void add_diff(CLI::App& app, InspectOptions& options, std::function<int()>& run)
                                          "otherwise; exit code 1 if anything does");
   command->add_option("a", options.config, "Head-config (YAML)")->required();
   command->add_option("b", options.other, "Head-config (YAML)")->required();
+  command
+      ->add_option("--heads", options.heads,
+                   "LAYER.HEAD,...: only these heads, also where they run the same")
+      ->delimiter(',');
+  command->add_option("--sort", options.sort, "Layer by layer, or by recall gained (most first)")
+      ->check(CLI::IsMember({"place", "gain"}))
+      ->capture_default_str();
   command->add_flag("--json", options.json, "Print JSON");
   command->callback([&] { run = [&] { return run_diff(options); }; });
 }
