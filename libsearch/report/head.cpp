@@ -90,9 +90,8 @@ std::string better_recall(const ScoreReport& report, const std::vector<HeadFigur
   constexpr double kNoticed = 0.005;
   if (candidates[best].recall < own.recall + kNoticed) return "";
   return fmt::format(
-      "More recall at no more cost: {:.4f} by\n  {}.\nIts output error is {:.3g}, that of the "
-      "chosen "
-      "one {:.3g}.\n",
+      "More recall at no more cost: {:.4f} by\n  {}.\n"
+      "Its output error is {:.3g}, that of the chosen one {:.3g}.\n",
       candidates[best].recall, name_of(report, best), candidates[best].error, own.error);
 }
 
@@ -129,7 +128,7 @@ std::string less_error(const ScoreReport& report, const std::vector<HeadFigures>
   for (size_t c = 0; c + 1 < candidates.size(); ++c)
     if (candidates[c].share <= own.share && candidates[c].error < candidates[best].error) best = c;
   constexpr double kNoticed = 0.95;
-  if (candidates[best].error > kNoticed * own.error) return "";
+  if (best == chosen[t] || candidates[best].error > kNoticed * own.error) return "";
   std::string out =
       fmt::format("Less output error at no more cost: {:.3g} (chosen: {:.3g}) by\n  {}.\n",
                   candidates[best].error, own.error, name_of(report, best));

@@ -152,7 +152,7 @@ TEST_CASE("where the objective gave up recall, a head's text says for what") {
 
 TEST_CASE("a head is charted where it keeps least, and names what has less error there") {
   ScoreReport report = made_report(3, 5, {1024, 4096});
-  const runtime::HeadConfig config = configured(report, 0.3);
+  runtime::HeadConfig config = configured(report, 0.3);
   for (auto& layer : report.table.samples[0].layers)  // as good at one length, but not at both
     for (auto& scores : layer) scores[0].share = scores[0].error = 0;
   int less = 0;
@@ -180,6 +180,8 @@ TEST_CASE("a head is charted where it keeps least, and names what has less error
       CHECK((text.find("Less output error at no more cost") != std::string::npos) == found);
     }
   CHECK(less > 0);
+  config.layers[0][0] = runtime::HeadEntry();  // dense: nothing is better
+  CHECK(head_text(report, config, {0, 0}, {}).find("no more cost") == std::string::npos);
 }
 
 TEST_CASE("the page's numbers are the report's and the config's", "[cpu]") {
