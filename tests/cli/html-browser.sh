@@ -51,6 +51,7 @@ while IFS=' .' read -r layer head zero recall pattern _; do
   has pattern.txt "Recall $recall"
   [[ $(grep -o '<svg class="chart cloud"' head.html | wc -l) == 2 ]]
   [[ $(grep -o '<canvas class="mass"' head.html | wc -l) == 3 ]]
+  has head.html "<title>Recall by position of layer $layer, head $head</title>"
   heads=$((heads + 1))
 done < <("$tool" heads one.yaml)
 [[ $heads == 5 ]]

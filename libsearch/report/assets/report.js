@@ -181,6 +181,38 @@
     figure.append(caption, canvas);
     return figure;
   };
+  // Recall of every row of cells: all but what the third plane leaves out.
+  const byPosition = (head, encoded, cells, tokens) => {
+    const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
+    const recall = [];
+    for (let row = 0, at = 0; row < cells; ++row) {
+      let lost = 0;
+      for (let column = 0; column <= row; ++column, ++at) lost += bytes[at] ? 2 ** (12 * (bytes[at] / 255 - 1)) : 0;
+      recall.push(Math.max(0, 1 - lost));
+    }
+    const width = 400, height = 170, left = 46, right = 388, top = 10, bottom = 120;
+    const least = Math.floor(10 * Math.min(...recall)) / 10;
+    const x = (row) => left + (right - left) * (row + 0.5) / cells;
+    const y = (value) => bottom - (bottom - top) * (value - least) / (1 - least || 1);
+    const worst = recall.indexOf(Math.min(...recall));
+    const token = (row) => Math.round(row * tokens / cells);
+    const picture = svg('svg', {class: 'chart', role: 'img', viewBox: `0 0 ${width} ${height}`});
+    picture.append(svg('title', {}, `Recall by position of ${label(head)}`));
+    picture.append(svg('desc', {}, `Least at tokens ${token(worst)} to ${token(worst + 1)}: ${recall[worst].toFixed(2)}.`));
+    for (const value of [least, (1 + least) / 2, 1]) {
+      picture.append(svg('line', {class: 'rule', x1: left, x2: right, y1: y(value), y2: y(value)}));
+      picture.append(svg('text', {class: 'tick end', x: left - 6, y: y(value) + 4}, value.toFixed(2)));
+    }
+    for (const part of [0, 0.5, 1])
+      picture.append(svg('text', {class: 'tick mid', x: left + part * (right - left), y: bottom + 18}, Math.round(part * tokens)));
+    picture.append(svg('text', {class: 'axis mid', x: (left + right) / 2, y: height - 8}, 'position of the query, tokens'));
+    picture.append(svg('polyline', {class: 'line m2', points: recall.map((value, row) => [x(row), y(value)].join()).join(' ')}));
+    const figure = html('figure');
+    const caption = html('figcaption');
+    caption.append(html('h3', 'Recall by position'));
+    figure.append(caption, picture);
+    return figure;
+  };
   const picturesOf = (head) => {
     if (!data.pictures) return [];
     const [source, tokens, cells, heads] = data.pictures;
@@ -189,7 +221,8 @@
     const row = html('div', undefined, {class: 'masses'});
     drawn.forEach((encoded, plane) => row.append(pictureOf(head, plane, encoded, cells)));
     const where = `${source}, ${tokens} tokens: queries downwards, keys to the right.`;
-    return [row, html('p', drawn.length > 1 ? where
+    const after = drawn.length > 1 ? [byPosition(head, drawn[2], cells, tokens)] : [];
+    return [row, ...after, html('p', drawn.length > 1 ? where
       : where + ' What the pattern takes was drawn for other parameters, those of the search’s own config.')];
   };
 
