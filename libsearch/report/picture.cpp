@@ -97,16 +97,19 @@ std::string picture_text(const ScoreReport& report, const runtime::HeadConfig& c
     for (size_t r = 0; r < rows.size(); ++r)
       lines[r + 1] += fmt::format("|{:<{}}", rows[r], kColumn - 1);
   }
-  std::string out = fmt::format("{}, {} tokens: rows of queries downwards, keys to the right\n",
-                                printable(pictures.source), pictures.tokens);
+  const std::string reads =
+      fmt::format(", {} tokens: rows of queries downwards, keys to the right\n", pictures.tokens);
+  const size_t room =
+      static_cast<size_t>(width) - std::min(static_cast<size_t>(width), reads.size());
+  std::string out = cut_text(printable(pictures.source), room) + reads;
   for (std::string& line : lines) {
     line.erase(line.find_last_not_of(' ') + 1);
     out += line + "\n";
   }
   if (!same)
     out +=
-        "What the pattern takes was drawn for other parameters, those of the search's own "
-        "config.\n";
+        "What the pattern takes was drawn for other parameters, those of the "
+        "search's\nown config.\n";
   return out;
 }
 

@@ -119,6 +119,10 @@ TEST_CASE("what a pattern takes is shown of the config that was drawn only", "[c
   CHECK(text[1].find("keys taken") != std::string::npos);
   CHECK(text[9].find("|@@@@@@@@ ") != std::string::npos);  // a dense head's last rows
   CHECK(lines(picture_text(report, own, {0, 3}, 60))[1].find("mass left out") == std::string::npos);
+  ScoreReport longer = report;
+  longer.pictures->source = std::string(100, 'n');
+  for (const std::string& line : lines(picture_text(longer, own, {0, 3}, 80)))
+    CHECK(line.size() <= 80);
 
   runtime::HeadConfig other = own;
   other.layers[0][0].sink = 8;
