@@ -25,8 +25,8 @@ Result<std::string> curve(const InspectOptions& options, const search::ScoreRepo
         kInspect, search::kParetoLimits.size() - points.size(), search::kParetoLimits.size(),
         search::percent_enough(search::least_budget(report, asked))));
   auto json = nlohmann::ordered_json::array();
-  std::string text = fmt::format("{:>7}{:>11}{:>12}{:>9}{:>9}{:>9}\n", "budget", "executed", "loss",
-                                 "recall", "p05", "min");
+  std::string text = fmt::format("{:>7}{:>11}{:>12}{:>9}{:>14}{:>12}\n", "budget", "executed",
+                                 "loss", "recall", "p05 of heads", "worst head");
   for (const search::ParetoPoint& point : points) {
     json.push_back({{"limit", point.limit},
                     {"executed", point.executed},
@@ -34,7 +34,7 @@ Result<std::string> curve(const InspectOptions& options, const search::ScoreRepo
                     {"recall_mean", point.recall_mean},
                     {"recall_p05", point.recall_p05},
                     {"recall_min", point.recall_min}});
-    text += fmt::format("{:>5.4g} %{:>9.2f} %{:>12.5g}{:>9.4f}{:>9.4f}{:>9.4f}\n",
+    text += fmt::format("{:>5.4g} %{:>9.2f} %{:>12.5g}{:>9.4f}{:>14.4f}{:>12.4f}\n",
                         100 * point.limit, 100 * point.executed, point.loss, point.recall_mean,
                         point.recall_p05, point.recall_min);
   }

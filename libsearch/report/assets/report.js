@@ -190,7 +190,7 @@
       for (let column = 0; column <= row; ++column, ++at) lost += bytes[at] ? 2 ** (12 * (bytes[at] / 255 - 1)) : 0;
       recall.push(Math.max(0, 1 - lost));
     }
-    const width = 400, height = 170, left = 46, right = 388, top = 10, bottom = 120;
+    const width = 400, height = 170, left = 46, right = 378, top = 10, bottom = 120;
     const least = Math.floor(10 * Math.min(...recall)) / 10;
     const x = (row) => left + (right - left) * (row + 0.5) / cells;
     const y = (value) => bottom - (bottom - top) * (value - least) / (1 - least || 1);
