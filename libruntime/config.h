@@ -2,6 +2,7 @@
 // measured to be. One YAML file (schema mi.head_config), read strictly, written canonically.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -66,6 +67,11 @@ struct HeadConfig {
     std::string name, architecture;
     int layers = 0, heads = 0, kv_heads = 0, head_dim = 0;
     double rope_theta = 0;
+    double scale = 0;    // multiplies q.k; 0: 1/sqrt(head_dim)
+    double softcap = 0;  // of scores; 0: none
+    // Which of the model's layers these are, [layers] rising, where others see a window of keys
+    // only and have no entry; empty: all.
+    std::vector<int> attention_layers = {};
     std::string fingerprint;
     friend bool operator==(const Model&, const Model&) = default;
   } model;
@@ -102,6 +108,11 @@ struct HeadConfig {
   std::vector<std::vector<HeadEntry>> layers;  // [layers][heads]
   friend bool operator==(const HeadConfig&, const HeadConfig&) = default;
 };
+
+// What q.k is multiplied by; `scale` as a model names it, 0: 1/sqrt(head_dim).
+[[nodiscard]] inline double attention_scale(double scale, int head_dim) {
+  return scale > 0 ? scale : 1 / std::sqrt(static_cast<double>(head_dim));
+}
 
 inline constexpr int kHeadConfigVersion = 1;
 

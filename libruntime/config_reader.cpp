@@ -21,7 +21,7 @@ constexpr int64_t kMaxHeads = 10'000;
 HeadConfig::Model read_model(const YamlNode& node, YamlErrors& errors) {
   const YamlMap map(node,
                     {"name", "architecture", "layers", "heads", "kv_heads", "head_dim",
-                     "rope_theta", "fingerprint"},
+                     "rope_theta", "scale", "softcap", "attention_layers", "fingerprint"},
                     errors);
   HeadConfig::Model model;
   model.name = map.string("name");
@@ -34,6 +34,20 @@ HeadConfig::Model read_model(const YamlNode& node, YamlErrors& errors) {
                   fmt::format("a divisor of {} heads", model.heads));
   model.head_dim = static_cast<int>(map.integer("head_dim", {1, 65'536}));
   model.rope_theta = map.real("rope_theta", kNotNegative);
+  if (map.find("scale") != nullptr) model.scale = map.real("scale", kPositive);
+  if (map.find("softcap") != nullptr) model.softcap = map.real("softcap", kPositive);
+  if (const YamlNode* layers = map.find("attention_layers")) {
+    for (const YamlNode& item : read_list(*layers, errors)) {
+      const int64_t above = model.attention_layers.empty() ? -1 : model.attention_layers.back();
+      const int64_t layer = read_integer(item, {0, kMaxLayers}, errors);
+      if (layer <= above)
+        errors.report(item, describe(item), fmt::format("rising layers, above {}", above));
+      model.attention_layers.push_back(static_cast<int>(layer));
+    }
+    if (std::ssize(model.attention_layers) != model.layers)
+      errors.report(*layers, fmt::format("{} layers", model.attention_layers.size()),
+                    fmt::format("{}, as many as layers", model.layers));
+  }
   model.fingerprint = map.string("fingerprint");
   return model;
 }

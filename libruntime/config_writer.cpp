@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "libruntime/config.h"
 #include "libruntime/yaml_writer.h"
@@ -87,6 +88,11 @@ std::string dump_config(const HeadConfig& config) {
   model.add("layers", config.model.layers).add("heads", config.model.heads);
   model.add("kv_heads", config.model.kv_heads).add("head_dim", config.model.head_dim);
   model.add("rope_theta", config.model.rope_theta);
+  if (config.model.scale > 0) model.add("scale", config.model.scale);
+  if (config.model.softcap > 0) model.add("softcap", config.model.softcap);
+  if (!config.model.attention_layers.empty())
+    model.add("attention_layers",
+              fmt::format("[{}]", fmt::join(config.model.attention_layers, ", ")));
   model.add("fingerprint", yaml_text(config.model.fingerprint));
   YamlLine producer;
   producer.add("tool", yaml_text(config.producer.tool))

@@ -61,14 +61,16 @@ Result<Plan> Plan::make(const HeadConfig& config, const PlanShape& shape,
   Plan plan;
   plan.shape_ = shape;
   if (shape.scale == 0)
-    plan.shape_.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape.head_dim)));
+    plan.shape_.scale =
+        static_cast<float>(attention_scale(config.model.scale, config.model.head_dim));
+  if (shape.softcap == 0) plan.shape_.softcap = static_cast<float>(config.model.softcap);
   plan.backend_ = shape.element == Element::bf16 ? &backend : &backend.f32();
   plan.threads_ = threads > 0 ? threads : omp_get_max_threads();
   kernels::AttentionHead head;
   head.n_q = shape.n_q;
   head.n_kv = shape.n_kv;
   head.head_dim = shape.head_dim;
-  head.softcap = shape.softcap;
+  head.softcap = plan.shape_.softcap;
   MI_CHECK(backend.supports(head));
 
   const CallShape call{shape.n_q, shape.n_kv, shape.head_dim};

@@ -27,8 +27,8 @@ struct PlanShape {
   int heads = 0;
   int kv_heads = 0;  // divides heads
   int head_dim = 0;
-  float scale = 0;    // 0: 1/sqrt(head_dim)
-  float softcap = 0;  // 0: none
+  float scale = 0;    // 0: the config's
+  float softcap = 0;  // 0: the config's
   Element element = Element::f32;
   // Of the whole prompt, where this call is a chunk of it: thresholds are then those of that
   // length, the last rows that run dense are the prompt's, and there is no cap, which is a share of

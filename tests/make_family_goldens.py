@@ -36,6 +36,7 @@ LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_fac
               original_max_position_embeddings=32)
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)
 LONGROPE = dict(type="longrope", short_factor=[1.0, 1.25, 1.5], long_factor=[1.5, 3.0, 6.0])
+GEMMA = dict(head_dim=16, hidden_activation="gelu_pytorch_tanh", tie_word_embeddings=True)
 
 # name: (config class, what differs). Prompts are 96 tokens.
 MODELS = {
@@ -62,6 +63,26 @@ MODELS = {
         original_max_position_embeddings=64, max_position_embeddings=512, sliding_window=None)),
     "glm4": (transformers.Glm4Config, dict(
         head_dim=16, attention_bias=True, rope_theta=1000.0, partial_rotary_factor=0.5)),
+    "qwen2-window": (transformers.Qwen2Config, dict(
+        num_hidden_layers=3, rope_theta=1000.0, use_sliding_window=True, sliding_window=32,
+        max_window_layers=1)),
+    "qwen3moe": (transformers.Qwen3MoeConfig, dict(
+        head_dim=16, rope_theta=1000.0, num_experts=5, num_experts_per_tok=2,
+        moe_intermediate_size=24, norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[],
+        use_sliding_window=False, sliding_window=None, max_window_layers=2)),
+    "qwen3moe-raw": (transformers.Qwen3MoeConfig, dict(
+        head_dim=16, rope_theta=1000.0, num_experts=4, num_experts_per_tok=3,
+        moe_intermediate_size=24, norm_topk_prob=False)),
+    "gemma2": (transformers.Gemma2Config, dict(
+        GEMMA, num_hidden_layers=4, rope_theta=1000.0, query_pre_attn_scalar=16,
+        sliding_window=32, attn_logit_softcapping=5.0, final_logit_softcapping=3.0)),
+    "gemma3": (transformers.Gemma3TextConfig, dict(
+        GEMMA, num_hidden_layers=6, rope_theta=1000.0, rope_local_base_freq=10000.0,
+        query_pre_attn_scalar=16, sliding_window=32, sliding_window_pattern=6,
+        rope_scaling=dict(rope_type="linear", factor=4.0))),
+    "gemma2-scale": (transformers.Gemma2Config, dict(  # which GGUF has no place for
+        GEMMA, rope_theta=1000.0, query_pre_attn_scalar=24, sliding_window=32,
+        attn_logit_softcapping=5.0, final_logit_softcapping=3.0)),
 }
 
 
@@ -87,8 +108,27 @@ def raw_config(kind, changes):
              transformers.Qwen2Config: ("Qwen2ForCausalLM", "qwen2"),
              transformers.Qwen3Config: ("Qwen3ForCausalLM", "qwen3"),
              transformers.Phi3Config: ("Phi3ForCausalLM", "phi3"),
-             transformers.Glm4Config: ("Glm4ForCausalLM", "glm4")}[kind]
+             transformers.Glm4Config: ("Glm4ForCausalLM", "glm4"),
+             transformers.Qwen3MoeConfig: ("Qwen3MoeForCausalLM", "qwen3_moe"),
+             transformers.Gemma2Config: ("Gemma2ForCausalLM", "gemma2"),
+             transformers.Gemma3TextConfig: ("Gemma3ForCausalLM", "gemma3_text")}[kind]
     return dict(COMMON, architectures=[names[0]], model_type=names[1], **changes)
+
+
+def norm_offset(config):
+    """What a Gemma adds to the weights of its norms."""
+    return 1 if config.model_type.startswith("gemma") else 0
+
+
+def as_stored(name, value):
+    """transformers has a layer's experts in one tensor, checkpoints each by itself."""
+    before, experts, kind = name.partition(".mlp.experts.")
+    if not experts:
+        return {name: value}
+    parts = ["gate_proj", "up_proj"] if kind == "gate_up_proj" else ["down_proj"]
+    return {f"{before}.mlp.experts.{e}.{part}.weight": piece.contiguous()
+            for e, expert in enumerate(value)
+            for part, piece in zip(parts, expert.chunk(len(parts)))}
 
 
 def make_weights(directory, seed):
@@ -101,10 +141,10 @@ def make_weights(directory, seed):
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
         if value.ndim == 1 and not name.endswith("bias"):
-            made = random.integers(50, 200, tuple(value.shape)) / 128
+            made = random.integers(50, 200, tuple(value.shape)) / 128 - norm_offset(config)
         else:
             made = np.clip(np.rint(random.normal(0, 120, tuple(value.shape))), -255, 255) / 512
-        weights[name] = torch.tensor(made.astype(np.float32))
+        weights.update(as_stored(name, torch.tensor(made.astype(np.float32))))
     save_file({k: v.to(torch.bfloat16) for k, v in weights.items()},
               directory / "model.safetensors", metadata={"format": "pt"})
     (directory / "model.safetensors").chmod(0o644)
@@ -113,7 +153,8 @@ def make_weights(directory, seed):
 
 def load(directory, dtype):
     return transformers.AutoModelForCausalLM.from_pretrained(
-        directory, dtype=dtype, attn_implementation="eager").eval()
+        directory, dtype=dtype, attn_implementation="eager",
+        experts_implementation="eager").eval()
 
 
 def write_goldens(directory, seed):
@@ -160,17 +201,37 @@ GGUF_LAYER = {
     "post_attention_layernorm.weight": "ffn_norm.weight",
     "mlp.gate_proj.weight": "ffn_gate.weight", "mlp.up_proj.weight": "ffn_up.weight",
     "mlp.gate_up_proj.weight": "ffn_up.weight", "mlp.down_proj.weight": "ffn_down.weight",
+    "mlp.gate.weight": "ffn_gate_inp.weight", "mlp.experts.gate_proj": "ffn_gate_exps.weight",
+    "mlp.experts.up_proj": "ffn_up_exps.weight", "mlp.experts.down_proj": "ffn_down_exps.weight",
     "post_self_attn_layernorm.weight": "post_attention_norm.weight",
     "post_mlp_layernorm.weight": "post_ffw_norm.weight"}
 GGUF_MODEL = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight":
               "output_norm.weight", "lm_head.weight": "output.weight"}
 
 
-def gguf_name(name):
+GGUF_GEMMA = {"post_attention_layernorm.weight": "post_attention_norm.weight",
+              "pre_feedforward_layernorm.weight": "ffn_norm.weight",
+              "post_feedforward_layernorm.weight": "post_ffw_norm.weight"}
+
+
+def gguf_name(name, architecture):
     if name in GGUF_MODEL:
         return GGUF_MODEL[name]
     layer, rest = name[len("model.layers."):].split(".", 1)
-    return f"blk.{layer}.{GGUF_LAYER[rest]}"
+    own = dict(GGUF_LAYER, **GGUF_GEMMA) if architecture.startswith("gemma") else GGUF_LAYER
+    return f"blk.{layer}.{own[rest]}"
+
+
+def with_experts_joined(weights):
+    """GGUF has one tensor for each matrix of all experts of a layer."""
+    joined = {}
+    for name, value in weights.items():
+        before, experts, rest = name.partition(".mlp.experts.")
+        if experts:
+            name = f"{before}.mlp.experts.{rest.split('.')[1]}"
+            value = torch.cat([joined[name], value[None]]) if name in joined else value[None]
+        joined[name] = value
+    return joined
 
 
 def write_gguf(directory, architecture, weights):
@@ -191,12 +252,24 @@ def write_gguf(directory, architecture, weights):
     writer.add_rope_dimension_count(rotary)
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
+    if config.get("num_experts"):
+        writer.add_expert_count(config["num_experts"])
+        writer.add_expert_used_count(config["num_experts_per_tok"])
+        writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
+    if config.get("sliding_window") and config.get("use_sliding_window", True):
+        writer.add_sliding_window(config["sliding_window"])
+    if config.get("attn_logit_softcapping"):
+        writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
+        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
     scaling = config.get("rope_scaling") or {}
     kind = scaling.get("rope_type", scaling.get("type"))
     if kind == "yarn":
         writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
         writer.add_rope_scaling_factor(scaling["factor"])
         writer.add_rope_scaling_orig_ctx_len(scaling["original_max_position_embeddings"])
+    elif kind == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(scaling["factor"])
     elif kind == "longrope":
         original = config["original_max_position_embeddings"]
         stretch = config["max_position_embeddings"] / original
@@ -212,11 +285,13 @@ def write_gguf(directory, architecture, weights):
         plain = config["rope_theta"] ** -(torch.arange(0, rotary, 2).double() / rotary)
         writer.add_tensor("rope_freqs.weight", (plain / model.model.rotary_emb.inv_freq.double())
                           .numpy().astype(np.float32))
-    for name, value in weights.items():
+    for name, value in with_experts_joined(weights).items():
         value = value.numpy()
+        if architecture.startswith("gemma") and value.ndim == 1:
+            value = value + 1
         if architecture == "llama" and (".q_proj." in name or ".k_proj." in name):
             value = goldens.interleave(value, heads if ".q_proj." in name else kv_heads)
-        writer.add_tensor(gguf_name(name), value if value.ndim == 1 else value.astype(np.float16))
+        writer.add_tensor(gguf_name(name, architecture), value if value.ndim == 1 else value.astype(np.float16))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -224,7 +299,7 @@ def write_gguf(directory, architecture, weights):
 
 
 GGUFS = {"llama-llama3": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "phi3-long": "phi3",
-         "glm4": "glm4"}
+         "glm4": "glm4", "qwen3moe": "qwen3moe", "gemma2": "gemma2", "gemma3": "gemma3"}
 
 
 def make():

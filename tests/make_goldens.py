@@ -127,10 +127,16 @@ def run(model, ids):
 @torch.no_grad()
 def head(model, hidden, ids, positions, vocab_ids):
     """Logits at positions x vocab_ids, log-sum-exp at positions, mean loss over all tokens."""
-    logits = model.lm_head(hidden[positions])
+    cap = getattr(model.config, "final_logit_softcapping", None)
+
+    def logits_of(rows):  # as Gemma2ForCausalLM.forward
+        raw = model.lm_head(rows)
+        return torch.tanh(raw / cap) * cap if cap else raw
+
+    logits = logits_of(hidden[positions])
     loss = 0.0
     for first in range(0, len(ids) - 1, 256):
-        rows = model.lm_head(hidden[first:min(first + 256, len(ids) - 1)])
+        rows = logits_of(hidden[first:min(first + 256, len(ids) - 1)])
         target = torch.tensor(ids[first + 1:first + 1 + len(rows)])
         loss += torch.nn.functional.cross_entropy(rows, target, reduction="sum").item()
     return logits[:, vocab_ids], torch.logsumexp(logits, -1), loss / (len(ids) - 1)

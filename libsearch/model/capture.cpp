@@ -1,8 +1,9 @@
 #include "libsearch/model/capture.h"
 
 #include <algorithm>
-#include <cmath>
 #include <array>
+#include <charconv>
+#include <cmath>
 #include <limits>
 #include <new>
 #include <type_traits>
@@ -10,6 +11,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "libruntime/config.h"
 #include "libsearch/data/h5_image.h"
 #include "libsearch/model/sha256.h"
 #include "libsearch/model/spec_check.h"
@@ -38,6 +40,21 @@ std::invoke_result_t<Body> guarded(const fs::path& path, const Body& body) {
   }
 }
 
+// "5,11,17": rising, from 0 on.
+bool read_layers(std::string_view text, std::vector<int>& layers) {
+  const char* at = text.data();
+  const char* end = at + text.size();
+  for (;;) {
+    int layer = -1;
+    const auto [next, error] = std::from_chars(at, end, layer);
+    if (error != std::errc{} || layer <= (layers.empty() ? -1 : layers.back())) return false;
+    layers.push_back(layer);
+    if (next == end) return true;
+    if (*next != ',') return false;
+    at = next + 1;
+  }
+}
+
 class CaptureFile {
  public:
   [[nodiscard]] static Result<std::unique_ptr<CaptureFile>> open(const fs::path& path);
@@ -47,7 +64,7 @@ class CaptureFile {
   [[nodiscard]] const std::string& source() const { return source_; }
   [[nodiscard]] const fs::path& path() const { return path_; }
 
-  // Rows [0, tokens) of every head, as T. q is scaled so that 1/sqrt(head_dim) is right.
+  // Rows [0, tokens) of every head, as T.
   template <class T>
   [[nodiscard]] Result<Tensor<T, 3>> read(int layer, std::string_view name, int64_t tokens) const;
   // Of what the first layer's keys are: tells captures of other prompts apart.
@@ -66,7 +83,6 @@ class CaptureFile {
   fs::path path_;
   ModelSpec spec_;
   int64_t tokens_ = 0;
-  double q_factor_ = 1;
   std::string source_;
 };
 
@@ -127,14 +143,23 @@ Status CaptureFile::read_attributes() {
   spec_.hidden = std::min<int>(kMaxWidth, spec_.heads * spec_.head_dim);
   spec_.context = tokens_;
   MI_CHECK(check_spec(spec_, path_.string()));
-  const double root = std::sqrt(static_cast<double>(spec_.head_dim));
-  const double scale = number("scale", 1 / root);
+  const double usual = runtime::attention_scale(0, spec_.head_dim);
+  const double scale = number("scale", usual);
   if (!(scale > 0 && scale < 1e6))
     return wrong(fmt::format("attribute scale: found {}, expected a number above 0", scale));
-  q_factor_ = std::abs(scale * root - 1) < 1e-6 ? 1 : scale * root;
-  if (const double softcap = number("softcap", 0); softcap != 0)
-    return fail(Code::unsupported, fmt::format("{}: attribute softcap: found {}, supported: 0",
-                                               path_.string(), softcap));
+  if (std::abs(scale / usual - 1) > 1e-6) spec_.scale = scale;
+  spec_.softcap = number("softcap", 0);
+  if (!(spec_.softcap >= 0 && spec_.softcap < 1e9))
+    return wrong(fmt::format("attribute softcap: found {}, expected 0 (none) or a number above it",
+                             spec_.softcap));
+  if (reader_.has_attribute("attention_layers")) {
+    const std::string text = reader_.text_attribute("attention_layers");
+    if (!read_layers(text, spec_.attention_layers) ||
+        std::ssize(spec_.attention_layers) != spec_.layers)
+      return wrong(fmt::format("attribute attention_layers: found \"{}\", expected {} rising "
+                               "numbers, comma-separated",
+                               text, spec_.layers));
+  }
   return {};
 }
 
@@ -152,7 +177,6 @@ Result<Tensor<T, 3>> CaptureFile::read(int layer, std::string_view name, int64_t
   return guarded(path_, [&]() -> Result<Tensor<T, 3>> {
     const std::vector<float> all = values(layer, name);
     const int64_t heads = name == "q" ? spec_.heads : spec_.kv_heads;
-    const auto factor = static_cast<float>(name == "q" ? q_factor_ : 1);
     Tensor<T, 3> out({heads, tokens, spec_.head_dim});
     for (int64_t h = 0; h < heads; ++h)
       for (int64_t i = 0; i < tokens; ++i) {
@@ -165,9 +189,9 @@ Result<Tensor<T, 3>> CaptureFile::read(int layer, std::string_view name, int64_t
                                     "finite numbers",
                                     path_.string(), dataset(layer, name), row[x], h, i));
           if constexpr (std::is_same_v<T, float>)
-            to[x] = factor * row[x];
+            to[x] = row[x];
           else
-            to[x] = to_bf16(factor * row[x]);
+            to[x] = to_bf16(row[x]);
         }
       }
     return out;
@@ -236,8 +260,14 @@ class CaptureModel final : public Model {
 };
 
 std::string shape_of(const ModelSpec& spec) {
-  return fmt::format("{} ({}, {} layers, {} heads, {} kv_heads, head_dim {})", spec.name,
-                     spec.architecture, spec.layers, spec.heads, spec.kv_heads, spec.head_dim);
+  std::string shape =
+      fmt::format("{} ({}, {} layers, {} heads, {} kv_heads, head_dim {}", spec.name,
+                  spec.architecture, spec.layers, spec.heads, spec.kv_heads, spec.head_dim);
+  if (spec.scale > 0) shape += fmt::format(", scale {}", spec.scale);
+  if (spec.softcap > 0) shape += fmt::format(", softcap {}", spec.softcap);
+  if (!spec.attention_layers.empty())
+    shape += fmt::format(", the model's layers {}", fmt::join(spec.attention_layers, ","));
+  return shape + ")";
 }
 
 }  // namespace

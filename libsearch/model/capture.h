@@ -2,7 +2,8 @@
 // and the Model that they make: it can be searched, but neither certified nor asked for logits.
 //   attributes  schema "mi.capture", schema_version 1, model, architecture, layers, heads,
 //   kv_heads,
-//               head_dim, tokens; scale (1/sqrt(head_dim) if absent), softcap, rope_theta, source
+//               head_dim, tokens; scale (1/sqrt(head_dim) if absent), softcap, rope_theta, source,
+//               attention_layers (which of the model's layers these are, as "5,11,17")
 //   /layer_000/q [heads, tokens, head_dim], after positional encoding; k and v [kv_heads, tokens,
 //               head_dim]; floats of any size, or bf16 as 16-bit integers
 #pragma once
@@ -26,7 +27,7 @@ struct Captured {
 };
 
 // Files of one model. Code::schema with what was found and expected for all that is no capture, or
-// one of another model; Code::unsupported for a soft cap.
+// one of another model.
 [[nodiscard]] Result<Captured> open_captures(std::span<const std::filesystem::path> paths);
 
 }  // namespace mi::search

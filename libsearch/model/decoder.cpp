@@ -1,6 +1,7 @@
 #include "libsearch/model/decoder.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include <fmt/format.h>
@@ -33,7 +34,8 @@ struct HeadScratch {
 
 // Logits of one chunk of rows for the vocabulary block [first, first + width).
 void head_chunk(const HeadLinear& head, int64_t chunk, TensorView<const float, 2> hidden,
-                int64_t first, int64_t width, HeadScratch& scratch, TensorView<float, 2> out) {
+                int64_t first, int64_t width, double softcap, HeadScratch& scratch,
+                TensorView<float, 2> out) {
   const int64_t rows = chunk_rows(chunk, hidden.extent[0]);
   for (int64_t r = 0; r < rows; ++r) {
     std::copy_n(hidden[chunk * kChunkRows + r].data, hidden.extent[1],
@@ -42,7 +44,11 @@ void head_chunk(const HeadLinear& head, int64_t chunk, TensorView<const float, 2
   head.apply(scratch.x.data(), scratch.packed.data(), scratch.y.data(), nullptr,
              scratch.onednn.data());
   for (int64_t r = 0; r < rows; ++r) {
-    std::copy_n(scratch.y.data() + r * kHeadRows, width, out[chunk * kChunkRows + r].data + first);
+    const float* y = scratch.y.data() + r * kHeadRows;
+    float* to = out[chunk * kChunkRows + r].data + first;
+    std::copy_n(y, width, to);
+    if (const auto cap = static_cast<float>(softcap); cap > 0)
+      for (int64_t i = 0; i < width; ++i) to[i] = cap * std::tanh(y[i] / cap);
   }
 }
 
@@ -87,11 +93,11 @@ Result<Tensor<float, 2>> Decoder::run(const DecoderShapes<T>& shapes, std::span<
   if (position < 0)
     return fail(Code::invalid_argument, fmt::format("forward: got position {}", position));
   if (const auto end = position + static_cast<int64_t>(ids.size());
-      spec_.window > 0 && end > spec_.window)
+      spec_.most_tokens > 0 && end > spec_.most_tokens)
     return fail(Code::unsupported,
-                fmt::format("{}: got {} tokens, supported: up to {}, as some layers attend to no "
-                            "more (sliding_window)",
-                            file_, end, spec_.window));
+                fmt::format("{}: got {} tokens, supported: up to {}, as no layer attends to more "
+                            "(sliding_window)",
+                            file_, end, spec_.most_tokens));
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= spec_.vocab) {
       return fail(Code::invalid_argument, fmt::format("token {}: got id {}, expected 0 to {} ({})",
@@ -105,14 +111,15 @@ Result<Tensor<float, 2>> Decoder::run(const DecoderShapes<T>& shapes, std::span<
       (tensors_.*hint)(*tensor);
   };
   tensors_.release(*weights_.embedding);
-  for (int layer = 0; layer < spec_.layers; ++layer) {
+  const int layers = spec_.decoder_layers();
+  for (int layer = 0; layer < layers; ++layer) {
     MI_CHECK(pass.load(layer));
     of_layer(layer, &TensorTable::release);
-    if (layer + 1 < spec_.layers) of_layer(layer + 1, &TensorTable::will_need);
-    MI_CHECK(pass.project_qkv());
+    if (layer + 1 < layers) of_layer(layer + 1, &TensorTable::will_need);
+    MI_CHECK(pass.project_qkv(layer));
     MI_CHECK(pass.attend(layer, attention));
-    MI_CHECK(pass.project_and_mlp());
-    if (progress) progress(layer + 1, spec_.layers);
+    MI_CHECK(pass.project_and_mlp(layer));
+    if (progress) progress(layer + 1, layers);
   }
   MI_CHECK(pass.final_norm());
   return pass.take_stream();
@@ -136,7 +143,7 @@ Status Decoder::logits(TensorView<const float, 2> hidden, TensorView<float, 2> o
     MI_CHECK(convert_rows(*weights_.head, first, width, own.plain.data()));
     primitives_->head.pack(own.plain.data(), own.packed.data());
     for (int64_t chunk = 0; chunk < chunk_count(rows); ++chunk) {
-      head_chunk(primitives_->head, chunk, hidden, first, width, own, out);
+      head_chunk(primitives_->head, chunk, hidden, first, width, spec_.logit_softcap, own, out);
     }
     return {};
   };

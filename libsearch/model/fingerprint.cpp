@@ -21,7 +21,7 @@ Result<std::string> fingerprint(const ModelSpec& spec, const TensorTable& tensor
   std::string description = fmt::format(
       "mi.fingerprint 1\narchitecture {}\nlayers {}\nheads {}\nkv_heads {}\nhead_dim {}\n"
       "hidden {}\nffn {}\nvocab {}\ncontext {}\nrope_theta {}\nrms_eps {}\ntied {}\n",
-      spec.architecture, spec.layers, spec.heads, spec.kv_heads, spec.head_dim, spec.hidden,
+      spec.architecture, spec.decoder_layers(), spec.heads, spec.kv_heads, spec.head_dim, spec.hidden,
       spec.ffn, spec.vocab, spec.context, spec.rope.theta, spec.rms_eps, spec.tied_embeddings);
   // What Llama has not is named where a model has it, so that Llamas keep their fingerprints.
   const Rope& rope = spec.rope;
@@ -31,7 +31,15 @@ Result<std::string> fingerprint(const ModelSpec& spec, const TensorTable& tensor
         rope.factor, rope.attention_factor, rope.original_context, rope.low_factor,
         rope.high_factor, rope.beta_fast, rope.beta_slow, rope.truncate,
         fmt::join(rope.short_factors, " "), fmt::join(rope.long_factors, " "));
-  if (spec.window > 0) description += fmt::format("window {}\n", spec.window);
+  if (spec.most_tokens > 0) description += fmt::format("window {}\n", spec.most_tokens);
+  if (spec.layers < spec.decoder_layers())
+    description += fmt::format("windows {}\n", fmt::join(spec.windows, " "));
+  if (spec.scale > 0 || spec.softcap > 0 || spec.logit_softcap > 0)
+    description +=
+        fmt::format("scale {} softcap {} {}\n", spec.scale, spec.softcap, spec.logit_softcap);
+  if (spec.experts > 0)
+    description += fmt::format("experts {} {} {}\n", spec.experts, spec.experts_used,
+                               spec.norm_experts);
   update(description.data(), description.size());
   std::vector<const WeightTensor*> sorted;
   for (const WeightTensor& tensor : tensors.tensors()) sorted.push_back(&tensor);

@@ -39,15 +39,15 @@ Status convert(const WeightTensor& tensor, RowOrder order, int threads, float* o
   return parallel_for((rows + kRowsPerTask - 1) / kRowsPerTask, threads, convert_task);
 }
 
-// Appends a vector, if the model has it.
-Status append(const WeightTensor* tensor, RowOrder order, std::vector<float>& out) {
+// Appends a vector, if the model has it, and `offset` to each of its values.
+Status append(const WeightTensor* tensor, RowOrder order, float offset, std::vector<float>& out) {
   if (tensor == nullptr) return {};
   std::vector<float> values(count(tensor->columns()));
   MI_CHECK(convert_rows(*tensor, 0, 1, values.data()));
   const size_t begin = out.size();
   out.resize(begin + values.size());
   for (size_t i = 0; i < values.size(); ++i)
-    out[begin + count(order.target(static_cast<int64_t>(i)))] = values[i];
+    out[begin + count(order.target(static_cast<int64_t>(i)))] = values[i] + offset;
   return {};
 }
 
@@ -70,8 +70,6 @@ ForwardPass<T>::ForwardPass(const ModelSpec& spec, const DecoderWeights& weights
       k_({spec_.kv_heads, tokens, spec_.head_dim}),
       v_({spec_.kv_heads, tokens, spec_.head_dim}),
       o_({spec_.heads, tokens, spec_.head_dim}),
-      cosine_(count(tokens, spec_.rope.dim / 2)),
-      sine_(cosine_.size()),
       plain_(count(spec_.hidden, std::max(shapes_.qkv_width, spec_.ffn))),
       plain_o_(count(spec_.hidden, shapes_.q_width)),
       qkv_(shapes_.qkv.packed_bytes()),
@@ -79,10 +77,11 @@ ForwardPass<T>::ForwardPass(const ModelSpec& spec, const DecoderWeights& weights
       gate_(shapes_.gate.packed_bytes()),
       up_(shapes_.up.packed_bytes()),
       down_(shapes_.down.packed_bytes()),
+      router_(shapes_.router.packed_bytes()),
       scratch_(count(threads_)) {
   const size_t onednn = std::max({shapes_.qkv.scratch_bytes(), shapes_.o.scratch_bytes(),
                                   shapes_.gate.scratch_bytes(), shapes_.up.scratch_bytes(),
-                                  shapes_.down.scratch_bytes()});
+                                  shapes_.down.scratch_bytes(), shapes_.router.scratch_bytes()});
   for (Scratch& scratch : scratch_) {
     scratch.norm.resize(count(kChunkRows, spec_.hidden));
     scratch.heads.resize(count(kChunkRows, shapes_.q_width));
@@ -90,19 +89,39 @@ ForwardPass<T>::ForwardPass(const ModelSpec& spec, const DecoderWeights& weights
     scratch.up.resize(count(kChunkRows, spec_.ffn));
     scratch.qkv.resize(count(kChunkRows, shapes_.qkv_width));
     scratch.delta.resize(count(kChunkRows, spec_.hidden));
+    scratch.route.resize(count(kChunkRows, spec_.experts));
     scratch.onednn.resize(onednn);
   }
+  if (spec_.experts > 0) {
+    norms_ = Tensor<T, 2>({tokens, spec_.hidden});
+    choices_.resize(count(tokens, spec_.experts_used));
+  }
+  angles_ = angles_of(spec_.rope, first_position);
+  if (spec_.layers < spec_.decoder_layers())
+    local_angles_ = angles_of(spec_.local_rope, first_position);
+  int full = 0, local = spec_.layers;
+  for (int layer = 0; layer < spec_.decoder_layers(); ++layer)
+    numbers_.push_back(window(layer) > 0 ? local++ : full++);
+}
+
+template <class T>
+typename ForwardPass<T>::Angles ForwardPass<T>::angles_of(const Rope& rope,
+                                                          int64_t first_position) const {
   // Angles in double: f32 angles are off by 5e-4 at position 8000.
-  const auto frequencies = rope_frequencies(spec_.rope, first_position + tokens, spec_.context);
+  const auto frequencies = rope_frequencies(rope, first_position + tokens_, spec_.context);
   const size_t half = frequencies.size();
+  Angles angles;
+  angles.cosine.resize(count(tokens_) * half);
+  angles.sine.resize(angles.cosine.size());
   for (size_t i = 0; i < half; ++i) {
-    for (int64_t row = 0; row < tokens; ++row) {
+    for (int64_t row = 0; row < tokens_; ++row) {
       const double angle = static_cast<double>(first_position + row) * frequencies[i];
-      const double length = spec_.rope.attention_factor;
-      cosine_[count(row) * half + i] = static_cast<float>(length * std::cos(angle));
-      sine_[count(row) * half + i] = static_cast<float>(length * std::sin(angle));
+      const double length = rope.attention_factor;
+      angles.cosine[count(row) * half + i] = static_cast<float>(length * std::cos(angle));
+      angles.sine[count(row) * half + i] = static_cast<float>(length * std::sin(angle));
     }
   }
+  return angles;
 }
 
 template <class T>
@@ -120,7 +139,10 @@ Status ForwardPass<T>::embed(std::span<const int32_t> ids) {
   return parallel_for(chunk_count(tokens_), threads_, [&](int64_t chunk, int) -> Status {
     const int64_t first = chunk * kChunkRows;
     for (int64_t row = first; row < first + chunk_rows(chunk, tokens_); ++row) {
-      MI_CHECK(convert_rows(table, ids[count(row)], 1, stream_.view()[row].data));
+      float* to = stream_.view()[row].data;
+      MI_CHECK(convert_rows(table, ids[count(row)], 1, to));
+      if (const auto scale = static_cast<float>(spec_.embedding_scale); scale != 1)
+        for (int i = 0; i < spec_.hidden; ++i) to[i] *= scale;
     }
     return Status{};
   });
@@ -142,20 +164,23 @@ Status ForwardPass<T>::load_vectors(const LayerWeights& weights) {
   struct Vector {
     const WeightTensor* tensor;
     RowOrder order;
+    float offset;
     std::vector<float>* out;
   };
-  const Vector vectors[] = {{weights.attention_norm, {}, &attention_norm_},
-                            {weights.ffn_norm, {}, &ffn_norm_},
-                            {weights.post_attention_norm, {}, &post_attention_norm_},
-                            {weights.post_ffn_norm, {}, &post_ffn_norm_},
-                            {weights.q_bias, order, &qkv_bias_},
-                            {weights.k_bias, order, &qkv_bias_},
-                            {weights.v_bias, {}, &qkv_bias_},
-                            {weights.o_bias, {}, &o_bias_},
-                            {weights.q_norm, order, &q_norm_},
-                            {weights.k_norm, order, &k_norm_}};
+  const float one = weights_.norm_offset;
+  const Vector vectors[] = {{weights.attention_norm, {}, one, &attention_norm_},
+                            {weights.ffn_norm, {}, one, &ffn_norm_},
+                            {weights.post_attention_norm, {}, one, &post_attention_norm_},
+                            {weights.post_ffn_norm, {}, one, &post_ffn_norm_},
+                            {weights.q_bias, order, 0, &qkv_bias_},
+                            {weights.k_bias, order, 0, &qkv_bias_},
+                            {weights.v_bias, {}, 0, &qkv_bias_},
+                            {weights.o_bias, {}, 0, &o_bias_},
+                            {weights.q_norm, order, one, &q_norm_},
+                            {weights.k_norm, order, one, &k_norm_}};
   for (const Vector& vector : vectors) vector.out->clear();
-  for (const Vector& vector : vectors) MI_CHECK(append(vector.tensor, vector.order, *vector.out));
+  for (const Vector& vector : vectors)
+    MI_CHECK(append(vector.tensor, vector.order, vector.offset, *vector.out));
   return {};
 }
 
@@ -173,13 +198,19 @@ Status ForwardPass<T>::load(int layer) {
   shapes_.qkv.pack(plain_.data(), qkv_.data());
   MI_CHECK(convert(*weights.o, {}, threads_, plain_o_.data()));
   shapes_.o.pack(plain_o_.data(), out_.data());
+  if (weights.router != nullptr) return pack(*weights.router, shapes_.router, router_);
+  return load_mlp(weights.mlps.front());
+}
+
+template <class T>
+Status ForwardPass<T>::load_mlp(const MlpWeights& weights) {
   MI_CHECK(pack(*weights.gate, shapes_.gate, gate_));
   MI_CHECK(pack(*weights.up, shapes_.up, up_));
   return pack(*weights.down, shapes_.down, down_);
 }
 
 template <class T>
-void ForwardPass<T>::qkv_chunk(int64_t chunk, Scratch& scratch) {
+void ForwardPass<T>::qkv_chunk(int64_t chunk, const Angles& angles, Scratch& scratch) {
   const int64_t first = chunk * kChunkRows;
   const int64_t rows = chunk_rows(chunk, tokens_);
   const int dim = spec_.head_dim;
@@ -193,8 +224,8 @@ void ForwardPass<T>::qkv_chunk(int64_t chunk, Scratch& scratch) {
   for (int64_t r = 0; r < rows; ++r) {
     float* row = scratch.qkv.data() + r * shapes_.qkv_width;
     add_row(qkv_bias_, row);
-    const float* cosine = cosine_.data() + (first + r) * (turning / 2);
-    const float* sine = sine_.data() + (first + r) * (turning / 2);
+    const float* cosine = angles.cosine.data() + (first + r) * (turning / 2);
+    const float* sine = angles.sine.data() + (first + r) * (turning / 2);
     for (int head = 0; head < spec_.heads; ++head, row += dim) {
       if (!q_norm_.empty()) rms_norm(row, q_norm_.data(), spec_.rms_eps, dim, row);
       rotate_half(row, cosine, sine, turning, dim, q_.view()[head][first + r].data);
@@ -211,14 +242,16 @@ void ForwardPass<T>::qkv_chunk(int64_t chunk, Scratch& scratch) {
 }
 
 template <class T>
-Status ForwardPass<T>::project_qkv() {
-  return for_chunks([&](int64_t chunk, Scratch& scratch) { qkv_chunk(chunk, scratch); });
+Status ForwardPass<T>::project_qkv(int layer) {
+  const Angles& angles = window(layer) > 0 ? local_angles_ : angles_;
+  return for_chunks([&](int64_t chunk, Scratch& scratch) { qkv_chunk(chunk, angles, scratch); });
 }
 
 template <class T>
 Status ForwardPass<T>::attend(int layer, const BasicAttentionFn<T>& attention) {
   BasicLayerQkv<T> qkv;
-  qkv.layer = layer;
+  qkv.layer = numbers_[count(layer)];
+  qkv.window = window(layer);
   qkv.q = q_.view();
   qkv.k = k_.view();
   qkv.v = v_.view();
@@ -239,12 +272,12 @@ void ForwardPass<T>::add_to_stream(int64_t first, int64_t rows, const std::vecto
   for (int64_t i = 0; i < rows * spec_.hidden; ++i) stream[i] += delta[i];
 }
 
+// The output projection, and the norm that the MLP reads, to scratch.norm.
 template <class T>
-void ForwardPass<T>::mlp_chunk(int64_t chunk, Scratch& scratch) {
+void ForwardPass<T>::out_chunk(int64_t chunk, Scratch& scratch) {
   const int64_t first = chunk * kChunkRows;
   const int64_t rows = chunk_rows(chunk, tokens_);
   const int dim = spec_.head_dim;
-  T* norm = scratch.norm.data();
   float* delta = scratch.delta.data();
   for (int64_t r = 0; r < rows; ++r) {
     T* row = scratch.heads.data() + r * shapes_.q_width;
@@ -257,23 +290,108 @@ void ForwardPass<T>::mlp_chunk(int64_t chunk, Scratch& scratch) {
   add_to_stream(first, rows, post_attention_norm_, delta);
   for (int64_t r = 0; r < rows; ++r) {
     rms_norm(stream_.view()[first + r].data, ffn_norm_.data(), spec_.rms_eps, spec_.hidden,
-             norm + r * spec_.hidden);
+             scratch.norm.data() + r * spec_.hidden);
   }
-  shapes_.gate.apply(norm, gate_.data(), scratch.gate.data(), nullptr, scratch.onednn.data());
-  shapes_.up.apply(norm, up_.data(), scratch.up.data(), scratch.gate.data(), scratch.onednn.data());
-  shapes_.down.apply(scratch.up.data(), down_.data(), delta, nullptr, scratch.onednn.data());
-  add_to_stream(first, rows, post_ffn_norm_, delta);
 }
 
 template <class T>
-Status ForwardPass<T>::project_and_mlp() {
-  return for_chunks([&](int64_t chunk, Scratch& scratch) { mlp_chunk(chunk, scratch); });
+void ForwardPass<T>::mlp(Scratch& scratch) {
+  shapes_.gate.apply(scratch.norm.data(), gate_.data(), scratch.gate.data(), nullptr,
+                     scratch.onednn.data());
+  shapes_.up.apply(scratch.norm.data(), up_.data(), scratch.up.data(), scratch.gate.data(),
+                   scratch.onednn.data());
+  shapes_.down.apply(scratch.up.data(), down_.data(), scratch.delta.data(), nullptr,
+                     scratch.onednn.data());
+}
+
+template <class T>
+Status ForwardPass<T>::project_and_mlp(int layer) {
+  const LayerWeights& weights = weights_.layers[count(layer)];
+  if (weights.router != nullptr) {
+    MI_CHECK(for_chunks([&](int64_t chunk, Scratch& scratch) {
+      out_chunk(chunk, scratch);
+      route_chunk(chunk, scratch);
+    }));
+    return run_experts(weights);
+  }
+  return for_chunks([&](int64_t chunk, Scratch& scratch) {
+    out_chunk(chunk, scratch);
+    mlp(scratch);
+    add_to_stream(chunk * kChunkRows, chunk_rows(chunk, tokens_), post_ffn_norm_,
+                  scratch.delta.data());
+  });
+}
+
+// Softmax over all experts; the largest experts_used of them are the token's.
+template <class T>
+void ForwardPass<T>::route_chunk(int64_t chunk, Scratch& scratch) {
+  const int64_t first = chunk * kChunkRows;
+  const int experts = spec_.experts;
+  shapes_.router.apply(scratch.norm.data(), router_.data(), scratch.route.data(), nullptr,
+                       scratch.onednn.data());
+  std::vector<Choice> all(count(experts));
+  for (int64_t r = 0; r < chunk_rows(chunk, tokens_); ++r) {
+    std::copy_n(scratch.norm.data() + r * spec_.hidden, spec_.hidden,
+                norms_.view()[first + r].data);
+    const float* row = scratch.route.data() + r * experts;
+    const float most = *std::max_element(row, row + experts);
+    double sum = 0;
+    for (int e = 0; e < experts; ++e) {
+      all[count(e)] = {e, std::exp(row[e] - most)};
+      sum += static_cast<double>(all[count(e)].weight);
+    }
+    const auto chosen_end = all.begin() + spec_.experts_used;
+    std::partial_sort(all.begin(), chosen_end, all.end(), [](const Choice& a, const Choice& b) {
+      return a.weight > b.weight || (a.weight == b.weight && a.expert < b.expert);
+    });
+    if (spec_.norm_experts) {
+      sum = 0;
+      for (auto c = all.begin(); c != chosen_end; ++c) sum += static_cast<double>(c->weight);
+    }
+    for (auto c = all.begin(); c != chosen_end; ++c) c->weight /= static_cast<float>(sum);
+    std::copy(all.begin(), chosen_end, choices_.begin() + (first + r) * spec_.experts_used);
+  }
+}
+
+// One expert's weights at a time, over the tokens that chose it.
+template <class T>
+Status ForwardPass<T>::run_experts(const LayerWeights& weights) {
+  struct Row {
+    int64_t token;
+    float weight;
+  };
+  std::vector<std::vector<Row>> rows_of(count(spec_.experts));
+  for (size_t i = 0; i < choices_.size(); ++i)
+    rows_of[count(choices_[i].expert)].push_back(
+        {static_cast<int64_t>(i) / spec_.experts_used, choices_[i].weight});
+  for (size_t e = 0; e < rows_of.size(); ++e) {
+    const std::vector<Row>& rows = rows_of[e];
+    if (rows.empty()) continue;
+    MI_CHECK(load_mlp(weights.mlps[e]));
+    const auto total = static_cast<int64_t>(rows.size());
+    MI_CHECK(parallel_for(chunk_count(total), threads_, [&](int64_t chunk, int thread) {
+      Scratch& scratch = scratch_[count(thread)];
+      const Row* row = rows.data() + chunk * kChunkRows;
+      const int64_t n = chunk_rows(chunk, total);
+      for (int64_t r = 0; r < n; ++r)
+        std::copy_n(norms_.view()[row[r].token].data, spec_.hidden,
+                    scratch.norm.data() + r * spec_.hidden);
+      mlp(scratch);
+      for (int64_t r = 0; r < n; ++r) {
+        const float* delta = scratch.delta.data() + r * spec_.hidden;
+        float* stream = stream_.view()[row[r].token].data;
+        for (int i = 0; i < spec_.hidden; ++i) stream[i] += row[r].weight * delta[i];
+      }
+      return Status{};
+    }));
+  }
+  return {};
 }
 
 template <class T>
 Status ForwardPass<T>::final_norm() {
   ffn_norm_.clear();
-  MI_CHECK(append(weights_.final_norm, {}, ffn_norm_));
+  MI_CHECK(append(weights_.final_norm, {}, weights_.norm_offset, ffn_norm_));
   return for_chunks([&](int64_t chunk, Scratch&) {
     for (int64_t r = 0; r < chunk_rows(chunk, tokens_); ++r) {
       float* row = stream_.view()[chunk * kChunkRows + r].data;

@@ -30,14 +30,15 @@ struct DecoderShapes {
         qkv_width(q_width + 2 * kv_width),
         qkv(spec.hidden, qkv_width, Epilogue::none),
         o(q_width, spec.hidden, Epilogue::none),
-        gate(spec.hidden, spec.ffn, Epilogue::silu),
+        gate(spec.hidden, spec.ffn, spec.gelu ? Epilogue::gelu : Epilogue::silu),
         up(spec.hidden, spec.ffn, Epilogue::multiply),
-        down(spec.ffn, spec.hidden, Epilogue::none) {}
+        down(spec.ffn, spec.hidden, Epilogue::none),
+        router(spec.hidden, std::max(1, spec.experts), Epilogue::none) {}
 
   int q_width, kv_width, qkv_width;
   Linear<T, float> qkv, o;
   Linear<T, T> gate, up;  // what only the next product reads
-  Linear<T, float> down;
+  Linear<T, float> down, router;
 };
 
 // The buffers of one forward pass, reused by every layer.
@@ -49,9 +50,9 @@ class ForwardPass {
 
   [[nodiscard]] Status embed(std::span<const int32_t> ids);
   [[nodiscard]] Status load(int layer);
-  [[nodiscard]] Status project_qkv();
+  [[nodiscard]] Status project_qkv(int layer);
   [[nodiscard]] Status attend(int layer, const BasicAttentionFn<T>& attention);
-  [[nodiscard]] Status project_and_mlp();
+  [[nodiscard]] Status project_and_mlp(int layer);
   [[nodiscard]] Status final_norm();
   [[nodiscard]] Tensor<float, 2> take_stream() { return std::move(stream_); }
 
@@ -62,10 +63,27 @@ class ForwardPass {
     AlignedBuffer<T> gate, up;   // [kChunkRows, ffn]
     AlignedBuffer<float> qkv;    // [kChunkRows, qkv_width]
     AlignedBuffer<float> delta;  // [kChunkRows, hidden]
+    AlignedBuffer<float> route;  // [kChunkRows, experts]
     AlignedBuffer<std::byte> onednn;
   };
-  void qkv_chunk(int64_t chunk, Scratch& scratch);
-  void mlp_chunk(int64_t chunk, Scratch& scratch);
+  struct Angles {
+    std::vector<float> cosine, sine;  // [tokens, rope.dim / 2]
+  };
+  [[nodiscard]] int64_t window(int layer) const {
+    return spec_.windows.empty() ? 0 : spec_.windows[static_cast<size_t>(layer)];
+  }
+  [[nodiscard]] Angles angles_of(const Rope& rope, int64_t first_position) const;
+  // One of a token's experts, and how much it counts.
+  struct Choice {
+    int expert = 0;
+    float weight = 0;
+  };
+  void qkv_chunk(int64_t chunk, const Angles& angles, Scratch& scratch);
+  void out_chunk(int64_t chunk, Scratch& scratch);
+  void mlp(Scratch& scratch);  // of scratch.norm, to scratch.delta
+  void route_chunk(int64_t chunk, Scratch& scratch);
+  [[nodiscard]] Status load_mlp(const MlpWeights& weights);
+  [[nodiscard]] Status run_experts(const LayerWeights& weights);
   void add_to_stream(int64_t first, int64_t rows, const std::vector<float>& norm, float* delta);
   [[nodiscard]] Status load_vectors(const LayerWeights& weights);
   template <class Out>
@@ -81,14 +99,17 @@ class ForwardPass {
   int threads_;
   Tensor<float, 2> stream_;           // [tokens, hidden]
   Tensor<T, 3> q_, k_, v_, o_;        // [heads or kv_heads, tokens, head_dim]
-  std::vector<float> cosine_, sine_;  // [tokens, rope.dim / 2]
+  Angles angles_, local_angles_;      // the second of layers with a window
+  std::vector<int> numbers_;          // [decoder layers] what attention calls them
   AlignedBuffer<float> plain_;        // a weight before packing
   AlignedBuffer<float> plain_o_;      // [hidden, heads * head_dim], shown to attention
   // Vectors of the layer; empty where the model has none.
   std::vector<float> attention_norm_, ffn_norm_, post_attention_norm_, post_ffn_norm_;
   std::vector<float> qkv_bias_, o_bias_, q_norm_, k_norm_;
-  AlignedBuffer<std::byte> qkv_, out_, gate_, up_, down_;  // packed
+  AlignedBuffer<std::byte> qkv_, out_, gate_, up_, down_, router_;  // packed
   std::vector<Scratch> scratch_;                           // one per thread
+  Tensor<T, 2> norms_;           // [tokens, hidden] what experts read; empty without them
+  std::vector<Choice> choices_;  // [tokens, experts_used]
 };
 
 }  // namespace mi::search

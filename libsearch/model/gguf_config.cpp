@@ -1,5 +1,7 @@
 #include "libsearch/model/gguf_config.h"
 
+#include <cmath>
+
 #include <fmt/format.h>
 
 #include "libsearch/model/families/family.h"
@@ -34,14 +36,15 @@ class Keys {
 };
 
 // Options that change the arithmetic and that the decoder does not do.
-Status check_options(const GgufFile& file, const Keys& key, const ModelSpec& spec) {
+Status check_options(const GgufFile& file, const Keys& key, const ModelFamily& family,
+                     const ModelSpec& spec) {
   const auto unsupported = [&](std::string_view name, std::string_view got,
                                std::string_view supported) {
     return fail(Code::unsupported, fmt::format("{}: metadata {}: got {}, supported: {}",
                                                file.file_name(), key(name), got, supported));
   };
   MI_TRY(const int64_t experts, file.integer(key("expert_count"), 0));
-  if (experts != 0) return unsupported("expert_count", fmt::to_string(experts), "0");
+  if (experts != 0 && !family.experts) return unsupported("expert_count", fmt::to_string(experts), "0");
   for (const std::string_view name : {"attention.key_length", "attention.value_length"}) {
     MI_TRY(const int64_t length, file.integer(key(name), spec.head_dim));
     if (length != spec.head_dim) {
@@ -124,12 +127,53 @@ Result<Rope> read_rope(const GgufFile& file, const Keys& key, const ModelSpec& s
   return rope;
 }
 
+// Which layers see a window of keys only: the file names the window, its architecture the layers.
+Status read_windows(const GgufFile& file, const Keys& key, const ModelFamily& family, ModelSpec& spec) {
+  MI_TRY(const int64_t window, file.integer(key("attention.sliding_window"), 0));
+  if (window < 0 || window > kMaxContext)
+    return fail(Code::schema,
+                fmt::format("{}: metadata {}: got {}, expected 0 to {}", file.file_name(),
+                            key("attention.sliding_window"), window, kMaxContext));
+  std::vector<int64_t> windows(static_cast<size_t>(spec.layers), window);
+  if (family.full_every > 0)
+    for (size_t i = 0; i < windows.size(); ++i)
+      if ((i + 1) % static_cast<size_t>(family.full_every) == 0) windows[i] = 0;
+  set_windows(std::move(windows), spec);
+  return {};
+}
+
+// Gemma 2 and 3 of 27B scale scores by the width that a head has of the stream, not by head_dim;
+// the file does not say so, and llama.cpp knows them by their number of layers.
+Status read_scores(const GgufFile& file, const Keys& key, const ModelFamily& family, ModelSpec& spec) {
+  if (family.norms != ModelFamily::Norms::gemma) return {};
+  constexpr int kLayersOf27B[] = {46, 62};
+  if (spec.layers == kLayersOf27B[family.qk_norm ? 1 : 0] &&
+      spec.hidden != spec.heads * spec.head_dim)
+    spec.scale = 1 / std::sqrt(static_cast<double>(spec.hidden) / spec.heads);
+  const auto cap = [&](std::string_view name, double& value) -> Status {
+    MI_TRY(value, file.number(key(name), 0.0));
+    if (value >= 0 && value <= 1e9) return {};
+    return fail(Code::schema, fmt::format("{}: metadata {}: got {}, expected 0 to 1e9",
+                                          file.file_name(), key(name), value));
+  };
+  MI_CHECK(cap("attn_logit_softcapping", spec.softcap));
+  return cap("final_logit_softcapping", spec.logit_softcap);
+}
+
+Status read_experts(const Keys& key, const ModelFamily& family, ModelSpec& spec) {
+  if (!family.experts) return {};
+  MI_CHECK(key.size("expert_count", kMaxExperts, spec.experts));
+  MI_CHECK(key.size("expert_used_count", spec.experts, spec.experts_used));
+  spec.norm_experts = true;  // as llama.cpp runs this architecture
+  return key.size("expert_feed_forward_length", kMaxWidth, spec.ffn);
+}
+
 }  // namespace
 
 Result<ModelSpec> read_gguf_config(const GgufFile& file) {
   MI_TRY(const auto architecture, file.string("general.architecture"));
-  const Family* family = nullptr;
-  for (const Family& candidate : families()) {
+  const ModelFamily* family = nullptr;
+  for (const ModelFamily& candidate : families()) {
     if (candidate.gguf_architecture == architecture) family = &candidate;
   }
   if (family == nullptr) {
@@ -166,16 +210,22 @@ Result<ModelSpec> read_gguf_config(const GgufFile& file) {
                             key("context_length"), spec.context, kMaxContext));
   }
   MI_TRY(spec.rope, read_rope(file, key, spec));
-  MI_TRY(spec.window, file.integer(key("attention.sliding_window"), 0));
-  if (spec.window < 0 || spec.window > kMaxContext)
-    return fail(Code::schema,
-                fmt::format("{}: metadata {}: got {}, expected 0 to {}", file.file_name(),
-                            key("attention.sliding_window"), spec.window, kMaxContext));
+  spec.local_rope = spec.rope;
+  if (family->local_theta > 0) {
+    spec.local_rope = {};
+    spec.local_rope.dim = spec.head_dim;
+    MI_TRY(spec.local_rope.theta, file.number(key("rope.freq_base_swa"), family->local_theta));
+  }
+  spec.gelu = family->gelu;
+  if (family->scaled_embedding) spec.embedding_scale = std::sqrt(static_cast<double>(spec.hidden));
+  MI_CHECK(read_scores(file, key, *family, spec));
+  MI_CHECK(read_experts(key, *family, spec));
+  MI_CHECK(read_windows(file, key, *family, spec));
   spec.qkv_bias = file.tensors().find("blk.0.attn_q.bias") != nullptr;
   spec.o_bias = file.tensors().find("blk.0.attn_output.bias") != nullptr;
   MI_TRY(spec.rms_eps, file.number(key("attention.layer_norm_rms_epsilon")));
   spec.tied_embeddings = file.tensors().find("output.weight") == nullptr;
-  MI_CHECK(check_options(file, key, spec));
+  MI_CHECK(check_options(file, key, *family, spec));
   MI_CHECK(check_spec(spec, file.file_name()));
   return spec;
 }

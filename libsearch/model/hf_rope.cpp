@@ -112,7 +112,28 @@ Status read_scaling(const JsonObject& config, const JsonObject& object, int64_t 
   return {};
 }
 
+// The object under the key, or its part for layers that attend to all keys.
+Result<JsonObject> of_full_layers(const JsonObject& config, std::string_view key) {
+  MI_TRY(JsonObject object, config.object(key));
+  if (!object.has("full_attention")) return object;
+  return object.object("full_attention");
+}
+
 }  // namespace
+
+Result<Rope> read_hf_local_rope(const JsonObject& config, int head_dim, double theta) {
+  Rope rope;
+  rope.dim = head_dim;
+  MI_TRY(rope.theta, config.number("rope_local_base_freq", theta));
+  if (!config.has("rope_parameters")) return rope;
+  MI_TRY(const JsonObject both, config.object("rope_parameters"));
+  if (!both.has("sliding_attention")) return rope;
+  MI_TRY(const JsonObject object, both.object("sliding_attention"));
+  MI_TRY(rope.theta, object.number("rope_theta", rope.theta));
+  MI_TRY(const RopeScaling scaling, scaling_of(object));
+  if (scaling != RopeScaling::none) return object.wrong("rope_type", "\"default\"");
+  return rope;
+}
 
 Result<Rope> read_hf_rope(const JsonObject& config, int head_dim, int64_t context) {
   Rope rope;
@@ -121,7 +142,7 @@ Result<Rope> read_hf_rope(const JsonObject& config, int head_dim, int64_t contex
   MI_TRY(share, config.number("partial_rotary_factor", 1.0));
   for (const std::string_view key : {"rope_scaling", "rope_parameters"}) {
     if (!config.has(key)) continue;
-    MI_TRY(const JsonObject object, config.object(key));
+    MI_TRY(const JsonObject object, of_full_layers(config, key));
     MI_TRY(rope.theta, object.number("rope_theta", rope.theta));
     MI_TRY(share, object.number("partial_rotary_factor", share));
   }
@@ -134,7 +155,7 @@ Result<Rope> read_hf_rope(const JsonObject& config, int head_dim, int64_t contex
                             config.place("partial_rotary_factor"), share, head_dim));
   for (const std::string_view key : {"rope_scaling", "rope_parameters"}) {
     if (!config.has(key)) continue;
-    MI_TRY(const JsonObject object, config.object(key));
+    MI_TRY(const JsonObject object, of_full_layers(config, key));
     MI_TRY(rope.scaling, scaling_of(object));
     MI_CHECK(read_scaling(config, object, context, rope));
   }

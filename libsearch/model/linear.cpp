@@ -35,6 +35,9 @@ dnnl::primitive_attr attributes(Epilogue epilogue, const memory::desc& result) {
   if (epilogue == Epilogue::silu) {
     tail.append_eltwise(1.0F, dnnl::algorithm::eltwise_swish, 1.0F, 0.0F);
   }
+  if (epilogue == Epilogue::gelu) {
+    tail.append_eltwise(1.0F, dnnl::algorithm::eltwise_gelu_tanh, 0.0F, 0.0F);
+  }
   if (epilogue == Epilogue::multiply) {
     tail.append_binary(dnnl::algorithm::binary_mul, result);
   }

@@ -18,6 +18,7 @@ inline constexpr int kChunkRows = 128;
 enum class Epilogue {
   none,
   silu,      // y = silu(x W^T)
+  gelu,      // y = gelu(x W^T), by its tanh formula
   multiply,  // y = (x W^T) * factor, elementwise
 };
 

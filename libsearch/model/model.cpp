@@ -52,7 +52,7 @@ class LoadedModel final : public Model {
   LoadedModel(Parts parts, std::string path) : parts_(std::move(parts)), path_(std::move(path)) {}
 
   [[nodiscard]] Status bind() {
-    for (const Family& family : families()) {
+    for (const ModelFamily& family : families()) {
       if (family.name != parts_.spec.architecture) continue;
       MI_TRY(auto weights, search::bind(family, parts_.spec, parts_.tensors, parts_.scheme, path_));
       MI_TRY(parts_.spec.fingerprint, fingerprint(parts_.spec, parts_.tensors));

@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "kernels/half.h"
 #include "kernels/status.h"
@@ -20,7 +21,9 @@ namespace mi::search {
 struct ModelSpec {
   std::string name;          // directory or file stem, or the name the file gives itself
   std::string architecture;  // of a family: "llama", "qwen2", ...
-  int layers = 0;
+  int layers = 0;            // that attend to all keys: what a search is about
+  // Which of the decoder's those are, [layers] rising; empty: all.
+  std::vector<int> attention_layers;
   int heads = 0;
   int kv_heads = 0;
   int head_dim = 0;
@@ -32,16 +35,34 @@ struct ModelSpec {
   double rms_eps = 0;
   bool qkv_bias = false;  // q, k and v have biases
   bool o_bias = false;
-  int64_t window = 0;  // some layers see so many keys only; 0: all see all. Prompts up to it run
+  double scale = 0;          // multiplies q.k; 0: 1/sqrt(head_dim)
+  double softcap = 0;        // of scores; 0: none
+  double logit_softcap = 0;  // of logits
+  double embedding_scale = 1;
+  bool gelu = false;  // the MLP's activation; else SiLU
+  int experts = 0;    // MLPs that a token's router chooses from; 0: one MLP, for all tokens
+  int experts_used = 0;
+  bool norm_experts = false;  // the chosen ones' weights add up to 1
+  // Of every layer of the decoder: keys that a token attends, the last ones up to itself; 0: all.
+  // Empty: `layers` zeros.
+  std::vector<int64_t> windows;
+  Rope local_rope;         // of layers with a window
+  int64_t most_tokens = 0;  // every layer has this window: prompts up to it run; 0: any prompt
   bool tied_embeddings = false;
   std::string fingerprint;  // "sha256:..." over the description and a sample of every tensor
+
+  [[nodiscard]] int decoder_layers() const {
+    return windows.empty() ? layers : static_cast<int>(windows.size());
+  }
 };
 
 // What one layer hands to attention, in the element type of the forward pass: float or bf16. q, k
 // after rotary embedding.
 template <class T>
 struct BasicLayerQkv {
+  // Among the layers that attend to all keys; those with a window are numbered after them.
   int layer = 0;
+  int64_t window = 0;                   // 0: all keys
   TensorView<const T, 3> q;             // [heads, tokens, head_dim]
   TensorView<const T, 3> k;             // [kv_heads, tokens, head_dim]
   TensorView<const T, 3> v;             // [kv_heads, tokens, head_dim]

@@ -1,5 +1,6 @@
 #include "libsearch/model/spec_check.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <fmt/format.h>
@@ -7,6 +8,18 @@
 #include "kernels/attention.h"
 
 namespace mi::search {
+
+void set_windows(std::vector<int64_t> windows, ModelSpec& spec) {
+  const auto full = std::count(windows.begin(), windows.end(), 0);
+  if (full == 0) {
+    spec.most_tokens = *std::min_element(windows.begin(), windows.end());
+  } else if (full < std::ssize(windows)) {
+    spec.layers = static_cast<int>(full);
+    for (size_t layer = 0; layer < windows.size(); ++layer)
+      if (windows[layer] == 0) spec.attention_layers.push_back(static_cast<int>(layer));
+    spec.windows = std::move(windows);
+  }
+}
 
 Status check_spec(const ModelSpec& spec, const std::string& file) {
   const auto wrong = [&](Code code, std::string_view what) {

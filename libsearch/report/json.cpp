@@ -68,6 +68,7 @@ Json summary(const HeadConfig& config) {
                   {"kv_heads", model.kv_heads},
                   {"head_dim", model.head_dim},
                   {"fingerprint", model.fingerprint}};
+  if (!model.attention_layers.empty()) out["model"]["attention_layers"] = model.attention_layers;
   out["limit"] = {{"share", config.limit.share},
                   {"achieved", by_length(config.limit.achieved)},
                   {"objective", config.limit.objective},

@@ -40,18 +40,24 @@ Json notes_json(const std::vector<runtime::SampleNote>& notes) {
   return out;
 }
 
+Json model_json(const runtime::HeadConfig::Model& model) {
+  Json out = {{"name", model.name},
+              {"architecture", model.architecture},
+              {"layers", model.layers},
+              {"heads", model.heads},
+              {"kv_heads", model.kv_heads},
+              {"head_dim", model.head_dim},
+              {"rope_theta", model.rope_theta},
+              {"fingerprint", model.fingerprint}};
+  if (model.scale > 0) out["scale"] = model.scale;
+  if (model.softcap > 0) out["softcap"] = model.softcap;
+  if (!model.attention_layers.empty()) out["attention_layers"] = model.attention_layers;
+  return out;
+}
+
 Json about(const ScoreReport& report) {
-  const runtime::HeadConfig::Model& model = report.model;
   return {{"tool", "mi-search " MI_VERSION},
-          {"model",
-           {{"name", model.name},
-            {"architecture", model.architecture},
-            {"layers", model.layers},
-            {"heads", model.heads},
-            {"kv_heads", model.kv_heads},
-            {"head_dim", model.head_dim},
-            {"rope_theta", model.rope_theta},
-            {"fingerprint", model.fingerprint}}},
+          {"model", model_json(report.model)},
           {"backend", report.backend},
           {"options", report.options},
           {"seed", report.seed},
@@ -101,6 +107,27 @@ Result<runtime::HeadConfig::Model> read_model(const JsonObject& object) {
   MI_CHECK(count("kv_heads", model.kv_heads));
   MI_CHECK(count("head_dim", model.head_dim));
   MI_TRY(model.rope_theta, object.number("rope_theta"));
+  const auto positive = [&](std::string_view key, double& value) -> Status {
+    if (!object.has(key)) return {};
+    MI_TRY(value, object.number(key));
+    if (!(value > 0)) return object.wrong(key, "a number above 0");
+    return {};
+  };
+  MI_CHECK(positive("scale", model.scale));
+  MI_CHECK(positive("softcap", model.softcap));
+  if (object.has("attention_layers")) {
+    MI_TRY(const Json* list, object.array("attention_layers"));
+    int last = -1;
+    for (const Json& layer : *list) {
+      if (!layer.is_number_integer() || layer.get<int64_t>() <= last ||
+          layer.get<int64_t>() >= kMaxCount)
+        return object.wrong("attention_layers", "rising numbers of layers");
+      last = layer.get<int>();
+      model.attention_layers.push_back(last);
+    }
+    if (std::ssize(*list) != model.layers)
+      return object.wrong("attention_layers", "as many as layers");
+  }
   MI_TRY(model.fingerprint, object.string("fingerprint"));
   return model;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "libsearch/report/paint.h"
 
@@ -59,6 +60,9 @@ std::string headline(const HeadConfig& config, const Painter& painter) {
   out += fmt::format("{}, {} layers x {} heads ({} KV heads), head_dim {}\n",
                      printable(model.architecture), model.layers, model.heads, model.kv_heads,
                      model.head_dim);
+  if (!model.attention_layers.empty())
+    out += fmt::format("{:<12}the model's layers {}; the others see a window\n", "",
+                       fmt::join(model.attention_layers, ", "));
   out += fmt::format("{:<12}{} of dense\n{:<12}{} on the calibration samples\n", "limit",
                      percent_text(config.limit.share), "executes",
                      shares_by_length(config.limit.achieved));

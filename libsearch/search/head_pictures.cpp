@@ -116,7 +116,9 @@ Result<PictureTaker> PictureTaker::make(const runtime::HeadConfig& config, const
   return taker;
 }
 
-void PictureTaker::draw(const LayerQkv& layer, TensorView<const float, 2> lse, float scale) {
+void PictureTaker::draw(const LayerQkv& layer, TensorView<const float, 2> lse) {
+  const runtime::HeadConfig::Model& model = pictures_.config.model;
+  const auto scale = static_cast<float>(runtime::attention_scale(model.scale, model.head_dim));
   const int64_t heads = layer.q.extent[0];
   const int64_t group = heads / layer.k.extent[0];
   const Cells cells{(pictures_.tokens + kRowBlock - 1) / kRowBlock, pictures_.cells};
@@ -133,7 +135,8 @@ void PictureTaker::draw(const LayerQkv& layer, TensorView<const float, 2> lse, f
                                       .n_q = layer.q.extent[1],
                                       .n_kv = layer.k.extent[1],
                                       .head_dim = static_cast<int>(layer.q.extent[2]),
-                                      .scale = scale};
+                                      .scale = scale,
+                                      .softcap = static_cast<float>(model.softcap)};
     const auto resolved = runtime::resolve_head(
         pictures_.config.layers[static_cast<size_t>(layer.layer)][static_cast<size_t>(h)],
         pictures_.config.kernel, pictures_.tokens);

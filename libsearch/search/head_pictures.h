@@ -47,7 +47,7 @@ class PictureTaker {
                                                  const Sample& sample,
                                                  const ComputeOptions& options);
   // lse [heads, tokens] of dense attention on these q and k.
-  void draw(const LayerQkv& layer, TensorView<const float, 2> lse, float scale);
+  void draw(const LayerQkv& layer, TensorView<const float, 2> lse);
   [[nodiscard]] HeadPictures take() { return std::move(pictures_); }
 
  private:

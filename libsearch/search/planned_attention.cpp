@@ -1,7 +1,6 @@
 #include "libsearch/search/planned_attention.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include <fmt/format.h>
 
@@ -18,6 +17,9 @@ runtime::HeadConfig::Model config_model(const ModelSpec& spec) {
           .kv_heads = spec.kv_heads,
           .head_dim = spec.head_dim,
           .rope_theta = spec.rope.theta,
+          .scale = spec.scale,
+          .softcap = spec.softcap,
+          .attention_layers = spec.attention_layers,
           .fingerprint = spec.fingerprint};
 }
 
@@ -44,14 +46,10 @@ Status check_config_model(const runtime::HeadConfig& config, const ModelSpec& sp
                           spec.heads, spec.kv_heads, spec.head_dim, spec.fingerprint));
 }
 
-float attention_scale(const ModelSpec& spec) {
-  return static_cast<float>(1 / std::sqrt(static_cast<double>(spec.head_dim)));
-}
-
 Result<PlannedAttention> PlannedAttention::make(const runtime::HeadConfig& config, int64_t tokens,
                                                 const ComputeOptions& options,
                                                 runtime::Element element, int64_t keys) {
-  PlannedAttention made(config.model.heads, tokens, keys > 0 ? keys : tokens);
+  PlannedAttention made(config.model, tokens, keys > 0 ? keys : tokens, options.threads);
   const int64_t step = options.chunk > 0 ? options.chunk : tokens;
   double all_tiles = 0;
   size_t workspace = 0;

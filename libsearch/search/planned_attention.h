@@ -11,6 +11,7 @@
 #include "kernels/tensor_view.h"
 #include "libruntime/plan.h"
 #include "libsearch/model/model.h"
+#include "libsearch/model/window_attention.h"
 
 namespace mi::search {
 
@@ -24,10 +25,15 @@ class PlannedAttention {
   [[nodiscard]] static Result<PlannedAttention> make(
       const runtime::HeadConfig& config, int64_t tokens, const ComputeOptions& options,
       runtime::Element element = runtime::Element::f32, int64_t keys = 0);
-  // Layers in turn: layer 0 begins a forward pass. T is the element's type.
+  // Layers in turn: layer 0 begins a forward pass. T is the element's type. A layer with a window
+  // has no part in the config: it is run as it is, and leaves neither stats nor lse.
   template <class T>
   [[nodiscard]] Status run(const BasicLayerQkv<T>& layer, TensorView<T, 3> o) {
     for (runtime::HeadStats& head : stats_) head = {};
+    if (layer.window > 0) {
+      window_attention(layer, scale_, softcap_, threads_, o);
+      return {};
+    }
     for (Chunk& chunk : chunks_) {
       if (layer.layer == 0) chunk.unspent = {};
       const int64_t begin = chunk.begin;
@@ -53,10 +59,14 @@ class PlannedAttention {
     double weight = 1;  // of all chunks' dense tiles
     runtime::Unspent unspent;
   };
-  PlannedAttention(int heads, int64_t tokens, int64_t keys)
+  PlannedAttention(const runtime::HeadConfig::Model& model, int64_t tokens, int64_t keys,
+                   int threads)
       : earlier_(keys - tokens),
-        lse_({heads, tokens}),
-        stats_(static_cast<size_t>(heads)),
+        scale_(runtime::attention_scale(model.scale, model.head_dim)),
+        softcap_(model.softcap),
+        threads_(threads),
+        lse_({model.heads, tokens}),
+        stats_(static_cast<size_t>(model.heads)),
         chunk_stats_(stats_) {}
   template <class T>
   static TensorView<T, 3> rows_of(TensorView<T, 3> view, int64_t begin, int64_t end) {
@@ -67,6 +77,8 @@ class PlannedAttention {
   static void add(const runtime::HeadStats& chunk, double weight, runtime::HeadStats& sum);
 
   int64_t earlier_;  // keys before the first query
+  double scale_, softcap_;
+  int threads_;
   std::vector<Chunk> chunks_;
   AlignedBuffer<char> workspace_;
   Tensor<float, 2> lse_;
@@ -80,6 +92,5 @@ class PlannedAttention {
 // Whether a head-config was made for this model: shape and fingerprint. `file` is named if not.
 [[nodiscard]] Status check_config_model(const runtime::HeadConfig& config, const ModelSpec& spec,
                                         std::string_view file);
-[[nodiscard]] float attention_scale(const ModelSpec& spec);
 
 }  // namespace mi::search

@@ -156,13 +156,15 @@ Result<double> score_sample(const Model& model, const Sample& sample, const Cand
   const BasicAttentionFn<T> attention = [&](const BasicLayerQkv<T>& layer,
                                             TensorView<T, 3> o) -> Status {
     MI_CHECK(dense.run(layer, o));
+    if (layer.window > 0) return {};
     const Clock::time_point start = Clock::now();
     MI_CHECK(check_finite(spec, layer.layer, o, options.threads));
     LayerAttention scored = wide.of(layer);
     scored.lse = dense.lse();
     scored.residual = layer.residual;
     scored.wo = layer.wo;
-    scored.scale = attention_scale(spec);
+    scored.scale = static_cast<float>(runtime::attention_scale(spec.scale, spec.head_dim));
+    scored.softcap = static_cast<float>(spec.softcap);
     scores.layers.push_back(scorer.score(scored));
     MI_CHECK(check_finite(spec, layer.layer, scores.layers.back()));
     scoring += seconds_since(start);

@@ -37,7 +37,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (!status) expect_place(status);
   }
   if (const auto spec = read_gguf_config(*file)) {
-    for (const Family& family : families()) {
+    for (const ModelFamily& family : families()) {
       const auto weights = bind(family, *spec, file->tensors(), NameScheme::gguf, "fuzz");
       if (!weights) expect_place(weights.error());
     }

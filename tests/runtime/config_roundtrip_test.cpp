@@ -40,7 +40,17 @@ class RandomConfig {
 
   HeadConfig make() {
     HeadConfig config;
-    config.model = {text(), text(), 1 + below(4), 1, 1, 1 + below(256), real(), text()};
+    config.model.name = text();
+    config.model.architecture = text();
+    config.model.layers = 1 + below(4);
+    config.model.head_dim = 1 + below(256);
+    config.model.rope_theta = real();
+    if (below(2) == 0) config.model.scale = 1 + real();
+    if (below(2) == 0) config.model.softcap = 1 + real();
+    if (below(2) == 0)
+      for (int layer = 0; std::ssize(config.model.attention_layers) < config.model.layers;)
+        config.model.attention_layers.push_back(layer += 1 + below(3));
+    config.model.fingerprint = text();
     config.model.kv_heads = 1 + below(3);
     config.model.heads = config.model.kv_heads * (1 + below(3));
     config.producer = {text(), text(), text(), engine_()};

@@ -143,6 +143,7 @@ TEST_CASE("a capture of a model has the model's recall", "[cpu]") {
       if (name.ends_with('q'))
         for (float& value : tensor.span()) value /= 2;
     content.numbers["scale"] = 0.5;  // 2 / sqrt(16)
+    content.texts["attention_layers"] = "2,5";
   }
   if (change == "bf16") {
     content.bf16_sets = true;
@@ -153,6 +154,8 @@ TEST_CASE("a capture of a model has the model's recall", "[cpu]") {
   const Captured captured = opened(path);
   CHECK(captured.model->spec().name == "tiny");
   CHECK(captured.samples[0].source == "capture made");
+  CHECK(captured.model->spec().attention_layers ==
+        (change == "scale" ? std::vector<int>{2, 5} : std::vector<int>{}));
   const ScoreReport got = scored(*captured.model, captured.samples);
   CHECK(got.samples[0].tokens == kTokens);
   CHECK(worst_recall_difference(got, want) < allowed);
@@ -259,7 +262,10 @@ TEST_CASE("what is wrong in a capture is one error that names it", "[cpu]") {
   names([](Content& c) { c.sets.erase("layer_001/v"); }, "layer_001/v");
   names([](Content& c) { c.sets.at("layer_001/k").view()[1][7][3] = std::nanf(""); },
         "layer_001/k: found nan in head 1, token 7, expected finite numbers");
-  CHECK(error([](Content& c) { c.numbers["softcap"] = 50; }).code == Code::unsupported);
+  names([](Content& c) { c.numbers["softcap"] = -1; }, "attribute softcap: found -1");
+  for (const char* layers : {"5", "5,4", "1,2,3", "1,", "a,b", "-1,2", "1;2", ""})
+    names([&](Content& c) { c.texts["attention_layers"] = layers; },
+          "expected 2 rising numbers, comma-separated");
 
   write_file(path, "once upon a time");
   CHECK_THAT(open_captures({&path, 1}).error().what, Catch::Contains("found no HDF5 file"));

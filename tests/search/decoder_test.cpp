@@ -8,6 +8,8 @@
 
 #include "libsearch/model/linear.h"
 #include "libsearch/model/row_ops.h"
+#include "libsearch/search/planned_attention.h"
+#include "libsearch/search/score_table.h"
 #include "tests/h5_file.h"
 #include "tests/search/model_support.h"
 
@@ -61,6 +63,7 @@ BasicAttentionFn<T> attention_of(const AttentionFn& attention) {
       Tensor<float, 3> wide_o(o.extent);
       LayerQkv f32;
       f32.layer = layer.layer;
+      f32.window = layer.window;
       f32.q = q.view();
       f32.k = k.view();
       f32.v = v.view();
@@ -147,6 +150,18 @@ void check_against_golden(const Model& model, const test::H5File& golden,
   check_within(logsumexp, golden.floats("logsumexp"), logits_rms);
   CHECK(loss / static_cast<double>(tokens - 1) ==
         Approx(golden.attribute("mean_loss")).margin(kWorstFactor * logits_rms).epsilon(0));
+}
+
+AttentionFn plain_attention_of(const ModelSpec& spec) {
+  return [scale = spec.scale, softcap = spec.softcap](const LayerQkv& layer,
+                                                      TensorView<float, 3> o) {
+    return plain_attention(layer, o, scale, softcap);
+  };
+}
+
+// Where nothing is scaled or capped otherwise.
+Status usual_attention(const LayerQkv& layer, TensorView<float, 3> o) {
+  return plain_attention(layer, o);
 }
 
 Result<std::unique_ptr<Model>> tiny() {
@@ -249,7 +264,7 @@ TEMPLATE_TEST_CASE("tiny models in every file format give PyTorch's logits", "",
   INFO(file);
   const auto model = Model::open(kTestData / file);
   REQUIRE(model);
-  check_against_golden<TestType>(**model, golden, plain_attention, sign);
+  check_against_golden<TestType>(**model, golden, usual_attention, sign);
   check_against_golden<TestType>(**model, golden, dense_attention, sign);
 }
 
@@ -257,7 +272,8 @@ TEMPLATE_TEST_CASE("every family and rotary scaling gives transformers' logits",
   if (!can_run<TestType>()) MI_SKIP(bf16_linear_available().what);
   const std::string name =
       GENERATE(as<std::string>(), "llama-bias-linear", "llama-llama3", "llama-dynamic",
-               "llama-yarn", "mistral", "qwen2", "qwen3", "phi3-short", "phi3-long", "glm4");
+               "llama-yarn", "mistral", "qwen2", "qwen2-window", "qwen3", "qwen3moe",
+               "qwen3moe-raw", "phi3-short", "phi3-long", "glm4", "gemma2", "gemma2-scale", "gemma3");
   INFO(name);
   const std::filesystem::path folder = kTestData / "families" / name;
   const test::H5File golden((folder / "golden.h5").string());
@@ -268,17 +284,26 @@ TEMPLATE_TEST_CASE("every family and rotary scaling gives transformers' logits",
     INFO((model ? "" : model.error().what));
     REQUIRE(model);
     CHECK((*model)->spec().architecture == name.substr(0, name.find('-')));
-    check_against_golden<TestType>(**model, golden, plain_attention, 1);
+    const ModelSpec& spec = (*model)->spec();
+    check_against_golden<TestType>(**model, golden, plain_attention_of(spec), 1);
+    // And as the tools run it.
+    ComputeOptions compute;
+    compute.backend = &(*kernels::choose_backend())->f32();
+    auto plan = PlannedAttention::make(dense_config(spec), 96, compute);
+    REQUIRE(plan);
+    check_against_golden<TestType>(
+        **model, golden,
+        [&](const LayerQkv& layer, TensorView<float, 3> o) { return plan->run(layer, o); }, 1);
   }
 }
 
 TEST_CASE("a prompt beyond a sliding window is refused") {
   const auto model = Model::open(kTestData / "families" / "phi3-short");
   REQUIRE(model);
-  REQUIRE((*model)->spec().window == 96);
+  REQUIRE((*model)->spec().most_tokens == 96);
   const auto forward = [&](size_t tokens, int64_t position) {
     const std::vector<int32_t> ids(tokens, 1);
-    return (*model)->forward(ids, plain_attention, {}, position);
+    return (*model)->forward(ids, usual_attention, {}, position);
   };
   CHECK(forward(96, 0));
   const auto beyond = forward(97, 0);
@@ -291,7 +316,7 @@ TEST_CASE("a prompt beyond a sliding window is refused") {
 TEMPLATE_TEST_CASE("the bits of a row depend neither on threads nor on the rows after it", "",
                    float, bf16) {
   if (!can_run<TestType>()) MI_SKIP(bf16_linear_available().what);
-  const auto attention = attention_of<TestType>(plain_attention);
+  const auto attention = attention_of<TestType>(usual_attention);
   const auto model = tiny();
   REQUIRE(model);
   std::vector<int32_t> ids;
@@ -355,7 +380,7 @@ TEST_CASE("token ids outside the vocabulary and wrong shapes are refused") {
   const auto model = tiny();
   REQUIRE(model);
   const auto forward = [&](std::vector<int32_t> ids) {
-    return (*model)->forward(ids, plain_attention, {}).error();
+    return (*model)->forward(ids, usual_attention, {}).error();
   };
   CHECK(forward({}).code == Code::invalid_argument);
   CHECK_THAT(forward({1, 320}).what, Catch::StartsWith("token 1: got id 320, expected 0 to 319"));
@@ -393,7 +418,7 @@ TEST_CASE("NaN weights are one error that names file and tensor") {
   const TemporaryFolder folder;
   const auto model = with_element(folder, tensor, 0x7e00);  // an f16 NaN
   CHECK((*model).tokenizer() == nullptr);
-  const auto hidden = model->forward(std::vector<int32_t>(10, 0), plain_attention, {});
+  const auto hidden = model->forward(std::vector<int32_t>(10, 0), usual_attention, {});
   REQUIRE_FALSE(hidden);
   CHECK(hidden.error().code == Code::schema);
   CHECK(hidden.error().what == (folder.path() / "model.safetensors").string() + ": tensor " +

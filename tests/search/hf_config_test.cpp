@@ -96,12 +96,70 @@ TEST_CASE("rotary scalings have the defaults of their papers") {
 TEST_CASE("a sliding window counts where the family says so") {
   Json config = tiny();
   config["sliding_window"] = 4096;
-  CHECK(parse(config)->window == 4096);
+  CHECK(parse(config)->most_tokens == 4096);
+  CHECK(parse(config)->windows.empty());
   config["architectures"] = {"Qwen2ForCausalLM"};
-  CHECK(parse(config)->window == 0);
+  CHECK(parse(config)->most_tokens == 0);
   CHECK(parse(config)->qkv_bias);
-  config["use_sliding_window"] = true;
-  CHECK(parse(config)->window == 4096);
+  config["use_sliding_window"] = true;  // from layer 28 on, if nothing is said
+  CHECK(parse(config)->most_tokens == 0);
+  config["max_window_layers"] = 0;
+  CHECK(parse(config)->most_tokens == 4096);
+  config["max_window_layers"] = 1;
+  CHECK(parse(config)->layers == 1);
+  CHECK(parse(config)->windows == std::vector<int64_t>{0, 4096});
+  config["layer_types"] = {"sliding_attention", "full_attention"};
+  CHECK(parse(config)->windows == std::vector<int64_t>{4096, 0});
+  CHECK(parse(config)->attention_layers == std::vector<int>{1});
+  config["layer_types"] = {"sliding_attention", "linear_attention"};
+  CHECK(parse(config).error().code == Code::unsupported);
+  config["layer_types"] = {"full_attention"};
+  CHECK_THAT(parse(config).error().what, Catch::Contains("layer_types: got [\"full_attention\"], "
+                                                         "expected a list of 2 layers"));
+}
+
+TEST_CASE("Gemma's and Qwen3-MoE's options are read or refused") {
+  Json gemma = tiny();
+  gemma["architectures"] = {"Gemma3ForCausalLM"};
+  gemma["sliding_window"] = 512;
+  gemma["rope_local_base_freq"] = 7000;
+  const auto spec = parse(gemma);
+  REQUIRE(spec);
+  CHECK(spec->most_tokens == 512);  // two layers, and only every sixth sees all keys
+  CHECK(spec->local_rope.theta == 7000);
+  CHECK(spec->gelu);
+  CHECK(spec->scale == 0);
+  CHECK(spec->tied_embeddings);
+  gemma.erase("tie_word_embeddings");
+  CHECK(parse(gemma)->tied_embeddings);
+  gemma["sliding_window_pattern"] = 2;
+  CHECK(parse(gemma)->attention_layers == std::vector<int>{1});
+  gemma["query_pre_attn_scalar"] = 64;
+  CHECK(parse(gemma)->scale == 0.125);
+  const auto refused = [](Json config, const char* key, const Json& value) {
+    config[key] = value;
+    const auto parsed = parse(config);
+    REQUIRE_FALSE(parsed);
+    CHECK(parsed.error().code == Code::unsupported);
+    CHECK_THAT(parsed.error().what, Catch::Contains(key));
+  };
+  refused(gemma, "attn_logit_softcapping", 50.0);
+  refused(gemma, "hidden_activation", "silu");
+  refused(gemma, "use_bidirectional_attention", true);
+  refused(tiny(), "final_logit_softcapping", 30.0);
+
+  Json moe = tiny();
+  moe["architectures"] = {"Qwen3MoeForCausalLM"};
+  moe["num_experts"] = 8;
+  moe["num_experts_per_tok"] = 9;
+  moe["moe_intermediate_size"] = 24;
+  CHECK_THAT(parse(moe).error().what, Catch::Contains("num_experts_per_tok: got 9"));
+  moe["num_experts_per_tok"] = 3;
+  CHECK(parse(moe)->experts_used == 3);
+  CHECK(parse(moe)->ffn == 24);
+  CHECK_FALSE(parse(moe)->norm_experts);
+  refused(moe, "mlp_only_layers", {0});
+  refused(moe, "decoder_sparse_step", 2);
 }
 
 TEST_CASE("NUL does not end config.json") {

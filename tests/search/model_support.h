@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -19,6 +20,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "libruntime/config.h"
 #include "libsearch/model/model.h"
 #include "tests/support.h"
 #include "tests/temporary_folder.h"
@@ -105,9 +107,11 @@ inline Status dense_attention(const LayerQkv& layer, TensorView<float, 3> o) {
   return {};
 }
 
-// Attention a person can read: double precision, row by row.
-inline Status plain_attention(const LayerQkv& layer, TensorView<float, 3> o) {
+// Attention a person can read: double precision, row by row. The queries are the last of the keys.
+inline Status plain_attention(const LayerQkv& layer, TensorView<float, 3> o, double scale = 0,
+                              double softcap = 0) {
   const int64_t dim = layer.q.extent[2];
+  const int64_t offset = layer.k.extent[1] - layer.q.extent[1];
   const int64_t group = layer.q.extent[0] / layer.k.extent[0];
   for (int64_t head = 0; head < layer.q.extent[0]; ++head) {
     const auto k = layer.k[head / group];
@@ -115,12 +119,16 @@ inline Status plain_attention(const LayerQkv& layer, TensorView<float, 3> o) {
     for (int64_t i = 0; i < layer.q.extent[1]; ++i) {
       std::vector<double> out(static_cast<size_t>(dim), 0.0);
       double total = 0;
-      for (int64_t j = 0; j <= i; ++j) {
+      const int64_t last = i + offset;
+      const int64_t first = layer.window > 0 ? std::max<int64_t>(0, last - layer.window + 1) : 0;
+      for (int64_t j = first; j <= last; ++j) {
         double score = 0;
         for (int64_t d = 0; d < dim; ++d) {
           score += static_cast<double>(layer.q[head][i][d]) * static_cast<double>(k[j][d]);
         }
-        const double weight = std::exp(score / std::sqrt(static_cast<double>(dim)));
+        score *= runtime::attention_scale(scale, static_cast<int>(dim));
+        if (softcap > 0) score = softcap * std::tanh(score / softcap);
+        const double weight = std::exp(score);
         total += weight;
         for (int64_t d = 0; d < dim; ++d) {
           out[static_cast<size_t>(d)] += weight * static_cast<double>(v[j][d]);

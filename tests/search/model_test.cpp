@@ -108,7 +108,7 @@ TEST_CASE("an unsupported architecture is named with those supported") {
   const Status gguf = open_error(kTestData / "weight_types.gguf");
   CHECK(gguf.code == Code::unsupported);
   CHECK_THAT(gguf.what, Catch::EndsWith("general.architecture: got none, supported: llama, qwen2, "
-                                        "qwen3, phi3, glm4"));
+                                        "qwen3, qwen3moe, phi3, glm4, gemma2, gemma3"));
 }
 
 TEST_CASE("tensors must be there with the shape and type that the config asks for") {

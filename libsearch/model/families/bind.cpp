@@ -8,7 +8,18 @@
 namespace mi::search {
 namespace {
 
-enum class Extent { none, head_dim, hidden, ffn, q_width, kv_width, vocab, qkv_width, two_ffn };
+enum class Extent {
+  none,
+  head_dim,
+  hidden,
+  ffn,
+  q_width,
+  kv_width,
+  vocab,
+  qkv_width,
+  two_ffn,
+  experts
+};
 using enum Extent;
 
 int64_t extent(const ModelSpec& spec, Extent which) {
@@ -33,12 +44,25 @@ int64_t extent(const ModelSpec& spec, Extent which) {
       return q + 2 * kv;
     case Extent::two_ffn:
       return 2 * int64_t{spec.ffn};
+    case Extent::experts:
+      return spec.experts;
   }
   return 0;
 }
 
 // What must hold of a model for it to have a tensor.
-enum class When { always, qkv_bias, o_bias, qk_norm, post_norms, plain_qkv, plain_gate_up };
+enum class When {
+  always,
+  qkv_bias,
+  o_bias,
+  qk_norm,
+  glm_norms,
+  gemma_norms,
+  no_gemma_norms,
+  plain_qkv,
+  plain_gate_up,
+  experts
+};
 
 template <class Owner>
 struct Entry {
@@ -53,7 +77,8 @@ struct Entry {
 using L = LayerWeights;
 
 // Names follow "model.layers.<n>." and "blk.<n>.". What stands before the MLP is post_attention to
-// Llama's checkpoints; where something stands behind attention, too, that is post_self_attn.
+// Llama's checkpoints; where something stands behind attention, too, GLM's call that post_self_attn,
+// and Gemma's rename what stands before the MLP.
 constexpr std::array kLayerTensors = {
     Entry<L>{&L::attention_norm, "input_layernorm.weight", "attn_norm.weight", none, hidden},
     Entry<L>{&L::q, "self_attn.q_proj.weight", "attn_q.weight", q_width, hidden, When::plain_qkv},
@@ -69,13 +94,32 @@ constexpr std::array kLayerTensors = {
     Entry<L>{&L::o, "self_attn.o_proj.weight", "attn_output.weight", hidden, q_width},
     Entry<L>{&L::o_bias, "self_attn.o_proj.bias", "attn_output.bias", none, hidden, When::o_bias},
     Entry<L>{&L::post_attention_norm, "post_self_attn_layernorm.weight",
-             "post_attention_norm.weight", none, hidden, When::post_norms},
-    Entry<L>{&L::ffn_norm, "post_attention_layernorm.weight", "ffn_norm.weight", none, hidden},
-    Entry<L>{&L::gate, "mlp.gate_proj.weight", "ffn_gate.weight", ffn, hidden, When::plain_gate_up},
-    Entry<L>{&L::up, "mlp.up_proj.weight", "ffn_up.weight", ffn, hidden, When::plain_gate_up},
-    Entry<L>{&L::down, "mlp.down_proj.weight", "ffn_down.weight", hidden, ffn},
+             "post_attention_norm.weight", none, hidden, When::glm_norms},
+    Entry<L>{&L::post_attention_norm, "post_attention_layernorm.weight",
+             "post_attention_norm.weight", none, hidden, When::gemma_norms},
+    Entry<L>{&L::ffn_norm, "post_attention_layernorm.weight", "ffn_norm.weight", none, hidden,
+             When::no_gemma_norms},
+    Entry<L>{&L::ffn_norm, "pre_feedforward_layernorm.weight", "ffn_norm.weight", none, hidden,
+             When::gemma_norms},
     Entry<L>{&L::post_ffn_norm, "post_mlp_layernorm.weight", "post_ffw_norm.weight", none, hidden,
-             When::post_norms},
+             When::glm_norms},
+    Entry<L>{&L::post_ffn_norm, "post_feedforward_layernorm.weight", "post_ffw_norm.weight", none,
+             hidden, When::gemma_norms},
+    Entry<L>{&L::router, "mlp.gate.weight", "ffn_gate_inp.weight", experts, hidden, When::experts},
+};
+
+using M = MlpWeights;
+
+constexpr std::array kMlpTensors = {
+    Entry<M>{&M::gate, "mlp.gate_proj.weight", "ffn_gate.weight", ffn, hidden, When::plain_gate_up},
+    Entry<M>{&M::up, "mlp.up_proj.weight", "ffn_up.weight", ffn, hidden, When::plain_gate_up},
+    Entry<M>{&M::down, "mlp.down_proj.weight", "ffn_down.weight", hidden, ffn},
+};
+// Of one expert: below "mlp.experts.<n>." to Hugging Face; in GGUF one tensor holds all of them.
+constexpr std::array kExpertTensors = {
+    Entry<M>{&M::gate, "gate_proj.weight", "ffn_gate_exps.weight", ffn, hidden},
+    Entry<M>{&M::up, "up_proj.weight", "ffn_up_exps.weight", ffn, hidden},
+    Entry<M>{&M::down, "down_proj.weight", "ffn_down_exps.weight", hidden, ffn},
 };
 
 // Tensors that hold several: their rows are those of the parts in turn.
@@ -96,12 +140,14 @@ constexpr std::array kModelTensors = {
 
 class Binder {
  public:
-  Binder(const Family& family, const ModelSpec& spec, const TensorTable& tensors, NameScheme scheme,
+  Binder(const ModelFamily& family, const ModelSpec& spec, const TensorTable& tensors, NameScheme scheme,
          const std::string& file)
       : family_(family), spec_(spec), tensors_(tensors), scheme_(scheme), file_(file) {}
 
+  // copies: the tensor holds so many of that shape, one after the other; 0: it has that shape.
   template <class Owner>
-  [[nodiscard]] Status bind(const Entry<Owner>& entry, std::string_view prefix, Owner& owner) {
+  [[nodiscard]] Status bind(const Entry<Owner>& entry, std::string_view prefix, Owner& owner,
+                            int copies = 0) {
     if (!has(entry.when)) return {};
     const bool hf = scheme_ == NameScheme::hugging_face;
     const std::string name = fmt::format("{}{}", prefix, hf ? entry.hugging_face : entry.gguf);
@@ -110,6 +156,7 @@ class Binder {
       return fail(Code::schema, fmt::format("{}: tensor {} is missing", file_, name));
     }
     std::vector<int64_t> want;
+    if (copies > 0) want.push_back(copies);
     if (entry.rows != none) want.push_back(extent(spec_, entry.rows));
     want.push_back(extent(spec_, entry.columns));
     if (tensor->shape != want) {
@@ -123,22 +170,38 @@ class Binder {
   }
 
   // The parts of a fused tensor, whose rows they share out.
+  template <class Owner>
   [[nodiscard]] Status bind_parts(const Entry<Fused>& entry, std::string_view prefix,
-                                  std::initializer_list<const WeightTensor * L::*> slots,
-                                  std::initializer_list<Extent> rows, L& layer,
+                                  std::initializer_list<const WeightTensor * Owner::*> slots,
+                                  std::initializer_list<Extent> rows, Owner& owner,
                                   std::deque<WeightTensor>& parts) {
     Fused fused;
     MI_CHECK(bind(entry, prefix, fused));
-    const WeightTensor& whole = *fused.whole;
-    const auto row_bytes = whole.data.size() / static_cast<size_t>(whole.rows());
-    size_t begin = 0;
+    int64_t begin = 0;
     for (size_t i = 0; i < slots.size(); ++i) {
       const int64_t count = extent(spec_, rows.begin()[i]);
-      WeightTensor& part = parts.emplace_back(whole);
-      part.shape[0] = count;
-      part.data = whole.data.subspan(begin, static_cast<size_t>(count) * row_bytes);
-      begin += part.data.size();
-      layer.*slots.begin()[i] = &part;
+      owner.*slots.begin()[i] = part_of(*fused.whole, begin, count, parts);
+      begin += count;
+    }
+    return {};
+  }
+
+  [[nodiscard]] Status bind_experts(std::string_view prefix, std::vector<MlpWeights>& mlps,
+                                    std::deque<WeightTensor>& parts) {
+    mlps.resize(static_cast<size_t>(spec_.experts));
+    if (scheme_ == NameScheme::hugging_face) {
+      for (size_t e = 0; e < mlps.size(); ++e)
+        for (const auto& entry : kExpertTensors)
+          MI_CHECK(bind(entry, fmt::format("{}mlp.experts.{}.", prefix, e), mlps[e]));
+      return {};
+    }
+    for (const auto& entry : kExpertTensors) {
+      MlpWeights all;
+      MI_CHECK(bind(entry, prefix, all, spec_.experts));
+      const int64_t rows = extent(spec_, entry.rows);
+      for (size_t e = 0; e < mlps.size(); ++e)
+        mlps[e].*entry.slot =
+            part_of(*(all.*entry.slot), static_cast<int64_t>(e) * rows, rows, parts);
     }
     return {};
   }
@@ -153,13 +216,24 @@ class Binder {
       if (!used_.contains(&tensor) && !harmless) {
         return fail(Code::unsupported,
                     fmt::format("{}: tensor {} has no place in a {} decoder of {} layers",
-                                tensor.file, tensor.name, family_.name, spec_.layers));
+                                tensor.file, tensor.name, family_.name, spec_.decoder_layers()));
       }
     }
     return {};
   }
 
  private:
+  // Rows [begin, begin + count) as a tensor of their own.
+  static const WeightTensor* part_of(const WeightTensor& whole, int64_t begin, int64_t count,
+                                     std::deque<WeightTensor>& parts) {
+    const auto row_bytes = whole.data.size() / static_cast<size_t>(whole.rows());
+    WeightTensor& part = parts.emplace_back(whole);
+    part.shape = {count, whole.columns()};
+    part.data = whole.data.subspan(static_cast<size_t>(begin) * row_bytes,
+                                   static_cast<size_t>(count) * row_bytes);
+    return &part;
+  }
+
   [[nodiscard]] bool has(When when) const {
     switch (when) {
       case When::always:
@@ -170,17 +244,23 @@ class Binder {
         return spec_.o_bias;
       case When::qk_norm:
         return family_.qk_norm;
-      case When::post_norms:
-        return family_.post_norms;
+      case When::glm_norms:
+        return family_.norms == ModelFamily::Norms::glm;
+      case When::gemma_norms:
+        return family_.norms == ModelFamily::Norms::gemma;
+      case When::no_gemma_norms:
+        return family_.norms != ModelFamily::Norms::gemma;
       case When::plain_qkv:
         return !family_.fused_qkv;
       case When::plain_gate_up:
         return !family_.fused_gate_up;
+      case When::experts:
+        return family_.experts;
     }
     return false;
   }
 
-  const Family& family_;
+  const ModelFamily& family_;
   const ModelSpec& spec_;
   const TensorTable& tensors_;
   NameScheme scheme_;
@@ -190,11 +270,12 @@ class Binder {
 
 }  // namespace
 
-Result<DecoderWeights> bind(const Family& family, const ModelSpec& spec, const TensorTable& tensors,
+Result<DecoderWeights> bind(const ModelFamily& family, const ModelSpec& spec, const TensorTable& tensors,
                             NameScheme scheme, const std::string& file) {
   const bool hf = scheme == NameScheme::hugging_face;
   DecoderWeights weights;
   weights.interleaved_rotary = hf ? family.interleaved_hf : family.interleaved_gguf;
+  weights.norm_offset = hf && family.norms == ModelFamily::Norms::gemma ? 1 : 0;
   Binder binder(family, spec, tensors, scheme, file);
   for (const auto& entry : kModelTensors) {
     if (entry.slot == &DecoderWeights::head && spec.tied_embeddings) continue;
@@ -202,15 +283,21 @@ Result<DecoderWeights> bind(const Family& family, const ModelSpec& spec, const T
   }
   if (spec.tied_embeddings) weights.head = weights.embedding;
   // One layer at a time: a file that claims 4096 layers fails at the first that is missing.
-  for (int layer = 0; layer < spec.layers; ++layer) {
+  for (int layer = 0; layer < spec.decoder_layers(); ++layer) {
     const std::string prefix = fmt::format("{}{}.", hf ? "model.layers." : "blk.", layer);
     LayerWeights& slots = weights.layers.emplace_back();
     for (const auto& entry : kLayerTensors) MI_CHECK(binder.bind(entry, prefix, slots));
     if (family.fused_qkv)
       MI_CHECK(binder.bind_parts(kFusedQkv, prefix, {&L::q, &L::k, &L::v},
                                  {q_width, kv_width, kv_width}, slots, weights.parts));
+    if (family.experts) {
+      MI_CHECK(binder.bind_experts(prefix, slots.mlps, weights.parts));
+      continue;
+    }
+    MlpWeights& mlp = slots.mlps.emplace_back();
+    for (const auto& entry : kMlpTensors) MI_CHECK(binder.bind(entry, prefix, mlp));
     if (family.fused_gate_up)
-      MI_CHECK(binder.bind_parts(kFusedGateUp, prefix, {&L::gate, &L::up}, {ffn, ffn}, slots,
+      MI_CHECK(binder.bind_parts(kFusedGateUp, prefix, {&M::gate, &M::up}, {ffn, ffn}, mlp,
                                  weights.parts));
   }
   MI_CHECK(binder.check_unused());

@@ -4,51 +4,77 @@
 
 namespace mi::search {
 
-std::span<const Family> families() {
+std::span<const ModelFamily> families() {
   static constexpr std::array kFamilies = {
       // Llama 2 and 3, Yi, SmolLM2. llama.cpp's converter turns the rows of q and k.
-      Family{.name = "llama",
+      ModelFamily{.name = "llama",
              .hf_architecture = "LlamaForCausalLM",
              .gguf_architecture = "llama",
-             .bias = Family::Bias::asked,
+             .bias = ModelFamily::Bias::asked,
              .interleaved_gguf = true},
       // The same layers; a GGUF file calls them llama.
-      Family{.name = "mistral", .hf_architecture = "MistralForCausalLM", .gguf_architecture = ""},
+      ModelFamily{.name = "mistral", .hf_architecture = "MistralForCausalLM", .gguf_architecture = ""},
       // Qwen2 and 2.5.
-      Family{.name = "qwen2",
+      ModelFamily{.name = "qwen2",
              .hf_architecture = "Qwen2ForCausalLM",
              .gguf_architecture = "qwen2",
-             .bias = Family::Bias::qkv,
+             .bias = ModelFamily::Bias::qkv,
              .window_is_asked = true},
-      Family{.name = "qwen3",
+      ModelFamily{.name = "qwen3",
              .hf_architecture = "Qwen3ForCausalLM",
              .gguf_architecture = "qwen3",
-             .bias = Family::Bias::asked,
+             .bias = ModelFamily::Bias::asked,
              .qk_norm = true,
              .window_is_asked = true},
+      ModelFamily{.name = "qwen3moe",
+             .hf_architecture = "Qwen3MoeForCausalLM",
+             .gguf_architecture = "qwen3moe",
+             .bias = ModelFamily::Bias::asked,
+             .qk_norm = true,
+             .experts = true,
+             .window_is_asked = true},
       // Phi-3, 3.5 and 4 mini.
-      Family{.name = "phi3",
+      ModelFamily{.name = "phi3",
              .hf_architecture = "Phi3ForCausalLM",
              .gguf_architecture = "phi3",
              .fused_qkv = true,
              .fused_gate_up = true},
-      Family{.name = "glm4",
+      ModelFamily{.name = "glm4",
              .hf_architecture = "Glm4ForCausalLM",
              .gguf_architecture = "glm4",
-             .bias = Family::Bias::asked_of_qkv,
-             .post_norms = true,
+             .bias = ModelFamily::Bias::asked_of_qkv,
+             .norms = ModelFamily::Norms::glm,
              .fused_gate_up = true,
              .interleaved_hf = true,
              .interleaved_gguf = true},
+      ModelFamily{.name = "gemma2",
+             .hf_architecture = "Gemma2ForCausalLM",
+             .gguf_architecture = "gemma2",
+             .norms = ModelFamily::Norms::gemma,
+             .gelu = true,
+             .scaled_embedding = true,
+             .tied_by_default = true,
+             .full_every = 2},
+      // Text only: a checkpoint with a vision tower has another architecture.
+      ModelFamily{.name = "gemma3",
+             .hf_architecture = "Gemma3ForCausalLM",
+             .gguf_architecture = "gemma3",
+             .qk_norm = true,
+             .norms = ModelFamily::Norms::gemma,
+             .gelu = true,
+             .scaled_embedding = true,
+             .tied_by_default = true,
+             .full_every = 6,
+             .local_theta = 10000},
   };
   return kFamilies;
 }
 
 namespace {
 
-std::string names(std::string_view Family::*which) {
+std::string names(std::string_view ModelFamily::*which) {
   std::string list;
-  for (const Family& family : families())
+  for (const ModelFamily& family : families())
     if (!(family.*which).empty()) list += (list.empty() ? "" : ", ") + std::string(family.*which);
   return list;
 }
@@ -56,11 +82,11 @@ std::string names(std::string_view Family::*which) {
 }  // namespace
 
 std::string supported_hf_architectures() {
-  return names(&Family::hf_architecture);
+  return names(&ModelFamily::hf_architecture);
 }
 
 std::string supported_gguf_architectures() {
-  return names(&Family::gguf_architecture);
+  return names(&ModelFamily::gguf_architecture);
 }
 
 }  // namespace mi::search
