@@ -25,11 +25,22 @@ SHAPES = {  # as published in the models' config.json
         hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28,
         num_key_value_heads=4, head_dim=128, vocab_size=152064, tie_word_embeddings=False,
         rope_theta=1000000.0, max_position_embeddings=131072)),
+    "qwen3-30b-a3b": ("Qwen3MoeForCausalLM", dict(
+        hidden_size=2048, intermediate_size=6144, num_hidden_layers=48, num_attention_heads=32,
+        num_key_value_heads=4, head_dim=128, vocab_size=151936, tie_word_embeddings=False,
+        rope_theta=1000000.0, max_position_embeddings=40960, num_experts=128,
+        num_experts_per_tok=8, moe_intermediate_size=768, norm_topk_prob=True)),
+    "gemma3-1b": ("Gemma3ForCausalLM", dict(
+        hidden_size=1152, intermediate_size=6912, num_hidden_layers=26, num_attention_heads=4,
+        num_key_value_heads=1, head_dim=256, vocab_size=262144, tie_word_embeddings=True,
+        rope_theta=1000000.0, rope_local_base_freq=10000.0, max_position_embeddings=32768,
+        query_pre_attn_scalar=256, sliding_window=512, sliding_window_pattern=6)),
 }
 
 
-def tensors(config, biases):
+def tensors(config, architecture):
     hidden, ffn = config["hidden_size"], config["intermediate_size"]
+    gemma = architecture.startswith("Gemma")
     q = config["num_attention_heads"] * config["head_dim"]
     kv = config["num_key_value_heads"] * config["head_dim"]
     yield "model.embed_tokens.weight", (config["vocab_size"], hidden)
@@ -38,23 +49,35 @@ def tensors(config, biases):
         yield prefix + "input_layernorm.weight", (hidden,)
         for name, rows in [("q", q), ("k", kv), ("v", kv)]:
             yield f"{prefix}self_attn.{name}_proj.weight", (rows, hidden)
-            if biases:
+            if architecture.startswith("Qwen2"):
                 yield f"{prefix}self_attn.{name}_proj.bias", (rows,)
         yield prefix + "self_attn.o_proj.weight", (hidden, q)
         yield prefix + "post_attention_layernorm.weight", (hidden,)
-        yield prefix + "mlp.gate_proj.weight", (ffn, hidden)
-        yield prefix + "mlp.up_proj.weight", (ffn, hidden)
-        yield prefix + "mlp.down_proj.weight", (hidden, ffn)
+        if architecture.startswith(("Qwen3", "Gemma3")):
+            for name in ["q", "k"]:
+                yield f"{prefix}self_attn.{name}_norm.weight", (config["head_dim"],)
+        if gemma:
+            for name in ["pre", "post"]:
+                yield f"{prefix}{name}_feedforward_layernorm.weight", (hidden,)
+        mlps = ["mlp."]
+        if "num_experts" in config:
+            yield prefix + "mlp.gate.weight", (config["num_experts"], hidden)
+            mlps = [f"mlp.experts.{expert}." for expert in range(config["num_experts"])]
+            ffn = config["moe_intermediate_size"]
+        for mlp in mlps:
+            yield f"{prefix}{mlp}gate_proj.weight", (ffn, hidden)
+            yield f"{prefix}{mlp}up_proj.weight", (ffn, hidden)
+            yield f"{prefix}{mlp}down_proj.weight", (hidden, ffn)
     yield "model.norm.weight", (hidden,)
     if not config["tie_word_embeddings"]:
         yield "lm_head.weight", (config["vocab_size"], hidden)
 
 
-def values(name, shape, random):
+def values(name, shape, one, random):
     """bf16 bits, by the first 4 million numbers over and over: drawing all takes minutes."""
     count = int(np.prod(shape))
     if name.endswith("norm.weight"):
-        drawn = np.ones(count, dtype=np.float32)
+        drawn = np.full(count, one, dtype=np.float32)
     else:
         drawn = random.standard_normal(min(count, 1 << 22), dtype=np.float32)
         drawn *= 0.02 if len(shape) == 1 else shape[-1] ** -0.5
@@ -75,7 +98,8 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     header, at = {}, 0
-    entries = list(tensors(config, "Qwen2" in architecture))
+    entries = list(tensors(config, architecture))
+    one = 0 if architecture.startswith("Gemma") else 1  # a norm's weight that changes nothing
     for name, shape in entries:
         end = at + 2 * int(np.prod(shape))
         header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, end]}
@@ -86,7 +110,7 @@ def main():
         text += b" " * (-len(text) % 8)
         file.write(len(text).to_bytes(8, "little") + text)
         for name, shape in entries:
-            values(name, shape, random).tofile(file)
+            values(name, shape, one, random).tofile(file)
     print(f"{options.out}: {options.like} with {config['num_hidden_layers']} layers, "
           f"{at / 1e9:.1f} GB")
 

@@ -64,18 +64,30 @@ class CaptureFile {
   [[nodiscard]] const std::string& source() const { return source_; }
   [[nodiscard]] const fs::path& path() const { return path_; }
 
-  // Rows [0, tokens) of every head, as T.
+  // What search.h calls the stream and the output projection are in the file too.
+  [[nodiscard]] bool has_residual() const { return has_residual_; }
+
+  // Rows [0, rows) of every head as T; what has no heads has one.
   template <class T>
-  [[nodiscard]] Result<Tensor<T, 3>> read(int layer, std::string_view name, int64_t tokens) const;
+  [[nodiscard]] Result<Tensor<T, 3>> read(int layer, std::string_view name, int64_t rows) const;
   // Of what the first layer's keys are: tells captures of other prompts apart.
   [[nodiscard]] Result<std::string> digest() const;
 
  private:
   explicit CaptureFile(const fs::path& path) : reader_(H5Reader::OnDisk{path}), path_(path) {}
   [[nodiscard]] Status read_attributes();
-  [[nodiscard]] std::array<uint64_t, 3> extent(std::string_view name) const {
-    return {static_cast<uint64_t>(name == "q" ? spec_.heads : spec_.kv_heads),
-            static_cast<uint64_t>(tokens_), static_cast<uint64_t>(spec_.head_dim)};
+  [[nodiscard]] std::vector<std::string_view> names() const {
+    if (has_residual_) return {"q", "k", "v", "residual", "wo"};
+    return {"q", "k", "v"};
+  }
+  [[nodiscard]] std::vector<uint64_t> extent(std::string_view name) const {
+    const auto tokens = static_cast<uint64_t>(tokens_);
+    const auto dim = static_cast<uint64_t>(spec_.head_dim);
+    const auto hidden = static_cast<uint64_t>(spec_.hidden);
+    const auto heads = static_cast<uint64_t>(spec_.heads);
+    if (name == "residual") return {tokens, hidden};
+    if (name == "wo") return {hidden, heads * dim};
+    return {name == "q" ? heads : static_cast<uint64_t>(spec_.kv_heads), tokens, dim};
   }
   [[nodiscard]] std::vector<float> values(int layer, std::string_view name) const;
 
@@ -83,6 +95,7 @@ class CaptureFile {
   fs::path path_;
   ModelSpec spec_;
   int64_t tokens_ = 0;
+  bool has_residual_ = false;
   std::string source_;
 };
 
@@ -94,7 +107,7 @@ Result<std::unique_ptr<CaptureFile>> CaptureFile::open(const fs::path& path) {
     std::unique_ptr<CaptureFile> file(new CaptureFile(path));
     MI_CHECK(file->read_attributes());
     for (int layer = 0; layer < file->spec_.layers; ++layer)
-      for (const std::string_view name : {"q", "k", "v"}) {
+      for (const std::string_view name : file->names()) {
         const std::string place = dataset(layer, name);
         const auto found = file->reader_.extent(place);
         const auto expected = file->extent(name);
@@ -141,6 +154,8 @@ Status CaptureFile::read_attributes() {
   spec_.rope.theta = number("rope_theta", 10000);
   spec_.rope.dim = spec_.head_dim;
   spec_.hidden = std::min<int>(kMaxWidth, spec_.heads * spec_.head_dim);
+  has_residual_ = reader_.has_attribute("hidden");
+  if (has_residual_) MI_CHECK(size("hidden", kMaxWidth, spec_.hidden));
   spec_.context = tokens_;
   MI_CHECK(check_spec(spec_, path_.string()));
   const double usual = runtime::attention_scale(0, spec_.head_dim);
@@ -173,25 +188,26 @@ std::vector<float> CaptureFile::values(int layer, std::string_view name) const {
 }
 
 template <class T>
-Result<Tensor<T, 3>> CaptureFile::read(int layer, std::string_view name, int64_t tokens) const {
+Result<Tensor<T, 3>> CaptureFile::read(int layer, std::string_view name, int64_t rows) const {
   return guarded(path_, [&]() -> Result<Tensor<T, 3>> {
     const std::vector<float> all = values(layer, name);
-    const int64_t heads = name == "q" ? spec_.heads : spec_.kv_heads;
-    Tensor<T, 3> out({heads, tokens, spec_.head_dim});
+    const std::vector<uint64_t> whole = extent(name);
+    const auto heads = static_cast<int64_t>(whole.size() == 3 ? whole[0] : 1);
+    const auto rows_in_all = static_cast<int64_t>(whole[whole.size() - 2]);
+    const auto columns = static_cast<int64_t>(whole.back());
+    Tensor<T, 3> out({heads, rows, columns});
     for (int64_t h = 0; h < heads; ++h)
-      for (int64_t i = 0; i < tokens; ++i) {
-        const float* row = all.data() + (h * tokens_ + i) * spec_.head_dim;
+      for (int64_t i = 0; i < rows; ++i) {
+        const float* row = all.data() + (h * rows_in_all + i) * columns;
         T* to = out.view()[h][i].data;
-        for (int x = 0; x < spec_.head_dim; ++x) {
-          if (!std::isfinite(row[x]))
+        for (int64_t x = 0; x < columns; ++x) {
+          if (!std::isfinite(row[x])) {
+            const std::string head = whole.size() == 3 ? fmt::format("{}, ", h) : "";
             return fail(Code::schema,
-                        fmt::format("{}: {}: found {} in head {}, token {}, expected "
-                                    "finite numbers",
-                                    path_.string(), dataset(layer, name), row[x], h, i));
-          if constexpr (std::is_same_v<T, float>)
-            to[x] = row[x];
-          else
-            to[x] = to_bf16(row[x]);
+                        fmt::format("{}: {}: found {} at [{}{}, {}], expected finite numbers",
+                                    path_.string(), dataset(layer, name), row[x], head, i, x));
+          }
+          to[x] = narrowed<T>(row[x]);
         }
       }
     return out;
@@ -244,7 +260,14 @@ class CaptureModel final : public Model {
       MI_TRY(const auto k, file.read<T>(layer, "k", tokens));
       MI_TRY(const auto v, file.read<T>(layer, "v", tokens));
       Tensor<T, 3> o({spec_.heads, tokens, spec_.head_dim});
+      Tensor<float, 3> residual, wo;
       BasicLayerQkv<T> qkv;
+      if (file.has_residual()) {
+        MI_TRY(residual, file.read<float>(layer, "residual", tokens));
+        MI_TRY(wo, file.read<float>(layer, "wo", spec_.hidden));
+        qkv.residual = std::as_const(residual).view()[0];
+        qkv.wo = std::as_const(wo).view()[0];
+      }
       qkv.layer = layer;
       qkv.q = q.view();
       qkv.k = k.view();
@@ -263,6 +286,8 @@ std::string shape_of(const ModelSpec& spec) {
   std::string shape =
       fmt::format("{} ({}, {} layers, {} heads, {} kv_heads, head_dim {}", spec.name,
                   spec.architecture, spec.layers, spec.heads, spec.kv_heads, spec.head_dim);
+  if (spec.hidden != std::min<int>(kMaxWidth, spec.heads * spec.head_dim))
+    shape += fmt::format(", hidden {}", spec.hidden);
   if (spec.scale > 0) shape += fmt::format(", scale {}", spec.scale);
   if (spec.softcap > 0) shape += fmt::format(", softcap {}", spec.softcap);
   if (!spec.attention_layers.empty())

@@ -3,9 +3,11 @@
 //   attributes  schema "mi.capture", schema_version 1, model, architecture, layers, heads,
 //   kv_heads,
 //               head_dim, tokens; scale (1/sqrt(head_dim) if absent), softcap, rope_theta, source,
-//               attention_layers (which of the model's layers these are, as "5,11,17")
+//               attention_layers (which of the model's layers these are, as "5,11,17"), hidden
 //   /layer_000/q [heads, tokens, head_dim], after positional encoding; k and v [kv_heads, tokens,
-//               head_dim]; floats of any size, or bf16 as 16-bit integers
+//               head_dim]; floats of any size, or bf16 as 16-bit integers. Where there is
+//               `hidden`, also residual [tokens, hidden], the stream that attention is added to,
+//               and wo [hidden, heads * head_dim]: output errors are then a model's own
 #pragma once
 
 #include <filesystem>

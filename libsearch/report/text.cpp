@@ -167,6 +167,8 @@ std::string lengths_note(const HeadConfig& config) {
 std::string certificate(const HeadConfig& config, const Painter& painter) {
   constexpr double kShown = 5e-5;  // of a share, as printed
   std::string out = painter.bold("Certificate") + " (held-out samples, run sparse)\n";
+  if (!config.quality.held_out && config.calibration.held_out.empty())
+    return out + "  none: no samples were held out (a capture cannot run a config)\n";
   if (!config.quality.held_out)
     return out +
            "  none for this budget: mi-inspect verify CONFIG --model M --text FILE\n  measures "

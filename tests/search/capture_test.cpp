@@ -25,7 +25,7 @@ struct Content {
   std::map<std::string, double> numbers = {{"schema_version", 1}, {"layers", 2},
                                            {"heads", 4},          {"kv_heads", 2},
                                            {"head_dim", 16},      {"tokens", kTokens}};
-  std::map<std::string, Tensor<float, 3>> sets;
+  std::map<std::string, Tensor<float, 3>> sets;  // "residual" and "wo" as [1, rows, columns]
   bool bf16_sets = false;
 };
 
@@ -53,7 +53,8 @@ void write(const std::filesystem::path& path, const Content& content) {
   for (const auto& [name, tensor] : content.sets) {
     hsize_t extent[3];
     for (int i = 0; i < 3; ++i) extent[i] = static_cast<hsize_t>(tensor.extent(i));
-    const H5Handle space(H5Screate_simple(3, extent, nullptr), name);
+    const bool flat = name.ends_with("residual") || name.ends_with("wo");
+    const H5Handle space(H5Screate_simple(flat ? 2 : 3, extent + (flat ? 1 : 0), nullptr), name);
     const H5Handle set(
         H5Dcreate2(file, name.c_str(), content.bf16_sets ? H5T_STD_U16LE : H5T_IEEE_F32LE, space,
                    links, H5P_DEFAULT, H5P_DEFAULT),
@@ -80,8 +81,9 @@ Sample tiny_sample() {
 }
 
 // The tiny model's q, k and v.
-Content tiny_capture() {
+Content tiny_capture(bool with_residual = false) {
   Content content;
+  if (with_residual) content.numbers["hidden"] = tiny_model().spec().hidden;
   const auto hidden = tiny_model().forward(
       tiny_sample().ids,
       [&](const LayerQkv& layer, TensorView<float, 3> o) {
@@ -94,6 +96,14 @@ Content tiny_capture() {
           content.sets.insert_or_assign("layer_00" + std::to_string(layer.layer) + "/" + name,
                                         std::move(copy));
         }
+        if (with_residual)
+          for (const auto& [name, view] :
+               {std::pair{"residual", layer.residual}, std::pair{"wo", layer.wo}}) {
+            Tensor<float, 3> copy({1, view.extent[0], view.extent[1]});
+            std::copy_n(view.data, view.extent[0] * view.extent[1], copy.data());
+            content.sets.insert_or_assign("layer_00" + std::to_string(layer.layer) + "/" + name,
+                                          std::move(copy));
+          }
         return plain_attention(layer, o);
       },
       {});
@@ -111,6 +121,22 @@ ScoreReport scored(const Model& model, std::span<const Sample> samples) {
   INFO(done.what);
   REQUIRE(done);
   return report;
+}
+
+TEST_CASE("a capture with the stream and the output projection has the model's errors", "[cpu]") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "c.h5";
+  write(path, tiny_capture(true));
+  auto captured = open_captures({&path, 1});
+  REQUIRE(captured);
+  const Sample own = tiny_sample();
+  const ScoreReport want = scored(tiny_model(), {&own, 1});
+  const ScoreReport got = scored(*captured->model, captured->samples);
+  for (size_t l = 0; l < 2; ++l)
+    for (size_t h = 0; h < 4; ++h)
+      for (size_t c = 0; c < want.space.candidates(); ++c)
+        CHECK(got.table.samples[0].layers[l][h][c].error ==
+              Approx(want.table.samples[0].layers[l][h][c].error).epsilon(1e-4).margin(1e-9));
 }
 
 double worst_recall_difference(const ScoreReport& a, const ScoreReport& b) {
@@ -261,7 +287,9 @@ TEST_CASE("what is wrong in a capture is one error that names it", "[cpu]") {
   names([](Content& c) { c.texts["model"] = "\xff"; }, "expected UTF-8");
   names([](Content& c) { c.sets.erase("layer_001/v"); }, "layer_001/v");
   names([](Content& c) { c.sets.at("layer_001/k").view()[1][7][3] = std::nanf(""); },
-        "layer_001/k: found nan in head 1, token 7, expected finite numbers");
+        "layer_001/k: found nan at [1, 7, 3], expected finite numbers");
+  names([](Content& c) { c.numbers["hidden"] = 64; }, "layer_000/residual");
+  names([](Content& c) { c.numbers["hidden"] = 0; }, "attribute hidden: found 0");
   names([](Content& c) { c.numbers["softcap"] = -1; }, "attribute softcap: found -1");
   for (const char* layers : {"5", "5,4", "1,2,3", "1,", "a,b", "-1,2", "1;2", ""})
     names([&](Content& c) { c.texts["attention_layers"] = layers; },
