@@ -15,6 +15,7 @@ namespace mi::search {
 
 struct HtmlOptions {
   std::span<const ParetoPoint> curve;
+  std::span<const ParetoPoint> published;  // the same by the published method's rule
   // Of models with many heads only the worst ones' candidates are in the file, and these heads'.
   std::span<const HeadPlace> heads;
 };

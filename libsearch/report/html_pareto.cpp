@@ -10,12 +10,6 @@
 namespace mi::search {
 namespace {
 
-// The share of dense that stands for the config on the axis of budgets: its limit, or what it
-// executes where it had none.
-double budget_of(const runtime::HeadConfig& config) {
-  return config.limit.allocation == "min-recall" ? dearest_share(config) : config.limit.share;
-}
-
 // Of the heads as they are, by the report; nothing if one of them was edited.
 std::optional<double> loss_of(const HtmlPage& page, Objective objective) {
   const AllocationProblem problem = make_problem(page.report.table, page.report.space, objective);
@@ -47,6 +41,9 @@ std::string table(const HtmlPage& page, std::optional<double> loss) {
   for (const ParetoPoint& point : page.options.curve)
     out += row(fmt::format("{:.4g} %", 100 * point.limit), point, fmt::format("{:.4g}", point.loss),
                "");
+  for (const ParetoPoint& point : page.options.published)
+    out += row(fmt::format("published rule, {:.4g} %", 100 * point.limit), point,
+               fmt::format("{:.4g}", point.loss), "");
   const runtime::HeadConfig& config = page.config;
   const ParetoPoint own{.executed = dearest_share(config),
                         .recall_mean = config.quality.recall_mean,
@@ -62,18 +59,20 @@ Chart chart(const HtmlPage& page, bool of_loss, std::optional<double> loss) {
   chart.id = of_loss ? "pareto-loss" : "pareto-recall";
   chart.title = of_loss ? "Loss by budget" : "Mean recall by budget";
   chart.description =
-      "The best allocation of each budget; the ring with a cross is this config. The table below "
-      "has the numbers.";
-  chart.x_name = "budget, % of dense attention";
+      "The best allocation of each budget, and the published method's rule; the ring with a cross is "
+      "this config. The table below has the numbers.";
+  chart.x_name = "executed, % of dense attention";
   chart.y_name = of_loss ? "loss (log scale)" : "recall, mean";
   chart.log_y = of_loss;
-  auto& series = chart.series.emplace_back();
-  for (const ParetoPoint& point : page.options.curve)
-    series.points.push_back({100 * point.limit, of_loss ? point.loss : point.recall_mean,
-                             fmt::format("{:.4g} %: loss {:.4g}, recall {:.4f}", 100 * point.limit,
-                                         point.loss, point.recall_mean)});
+  for (const auto points : {page.options.curve, page.options.published}) {
+    auto& series = chart.series.emplace_back();
+    for (const ParetoPoint& point : points)
+      series.points.push_back({100 * point.executed, of_loss ? point.loss : point.recall_mean,
+                               fmt::format("{:.4g} %: loss {:.4g}, recall {:.4f}",
+                                           100 * point.limit, point.loss, point.recall_mean)});
+  }
   if (!of_loss || loss)
-    chart.marked = {100 * budget_of(page.config), of_loss ? *loss : page.config.quality.recall_mean,
+    chart.marked = {100 * dearest_share(page.config), of_loss ? *loss : page.config.quality.recall_mean,
                     "this config"};
   return chart;
 }
@@ -90,12 +89,16 @@ std::string html_pareto(const HtmlPage& page) {
   return fmt::format(
       "<section aria-labelledby=\"pareto-name\">\n<h2 id=\"pareto-name\">What every budget gives"
       "</h2>\n<p>Configs allocated from the same scores for other budgets; the loss is {}, summed "
-      "over heads. The ring with a cross is this config.</p>\n<div class=\"pair\">{}{}</div>\n{}"
+      "over heads. The ring with a cross is this config.</p>\n<ul class=\"legend\"><li>{} best "
+      "allocation</li><li>{} published method's rule: of A-shape, vertical-slash and block-sparse "
+      "the one that keeps most mass, the same budget for every head</li></ul>\n<div "
+      "class=\"pair\">{}{}</div>\n{}"
       "</section>\n",
       objective == Objective::error    ? "output error relative to the average candidate's"
       : objective == Objective::square ? "squared lost attention mass"
                                        : "lost attention mass",
-      chart_svg(chart(page, true, loss)), chart_svg(chart(page, false, loss)), table(page, loss));
+      chart_key(0), chart_key(1), chart_svg(chart(page, true, loss)),
+      chart_svg(chart(page, false, loss)), table(page, loss));
 }
 
 }  // namespace mi::search

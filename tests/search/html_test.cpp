@@ -189,7 +189,9 @@ TEST_CASE("the page's numbers are the report's and the config's", "[cpu]") {
   const runtime::HeadConfig config = configured(report, 0.3);
   const auto curve = pareto_curve(report, {});
   REQUIRE(curve);
-  const std::string page = html_page(report, config, {.curve = *curve, .heads = {}});
+  const auto published = published_curve(report, Objective::error);
+  const std::string page =
+      html_page(report, config, {.curve = *curve, .published = published, .heads = {}});
   const json data = data_of(page);
   REQUIRE(data["heads"].size() == 15);
   CHECK(data["lengths"] == json({1024, 4096}));
@@ -229,6 +231,15 @@ TEST_CASE("the page's numbers are the report's and the config's", "[cpu]") {
   for (const ParetoPoint& point : *curve)
     CHECK(page.find(fmt::format("<td>{:.4g}</td><td>{:.4f}</td>", point.loss, point.recall_mean)) !=
           std::string::npos);
+  REQUIRE_FALSE(published.empty());
+  for (const ParetoPoint& point : published) {
+    CHECK(page.find(fmt::format("<td>{:.4g}</td><td>{:.4f}</td>", point.loss, point.recall_mean)) !=
+          std::string::npos);
+    // It has fewer candidates and each head's own limit: no better than the best allocation.
+    CHECK(point.executed <= point.limit + 1e-9);
+    for (const ParetoPoint& best : *curve)
+      if (best.limit == point.limit) CHECK(point.loss >= best.loss * (1 - 1e-3));
+  }
   // The config's own loss is summed up from the scores of what its heads chose.
   CHECK(page.find(fmt::format("<td>{:.4g}</td><td>{:.4f}</td>", config.limit.loss,
                               config.quality.recall_mean)) != std::string::npos);
@@ -316,7 +327,7 @@ TEST_CASE("the page of a large model is small, with the candidates of the heads 
     }
   }
   const std::vector<HeadPlace> named = {{79, 63}, {0, 0}};
-  const std::string page = html_page(report, config, {.curve = {}, .heads = named});
+  const std::string page = html_page(report, config, {.curve = {}, .published = {}, .heads = named});
   UNSCOPED_INFO("bytes: " << page.size());
   CHECK(page.size() < 5'000'000);
   const json data = data_of(page);

@@ -48,8 +48,9 @@ Status run_html(const InspectOptions& options) {
   MI_CHECK(check_objective(options.report, report, every.objective));
   // Of short prompts none of the curve's limits can be kept; their page says so.
   MI_TRY(const std::vector<search::ParetoPoint> curve, search::pareto_curve(report, every));
-  return runtime::write_file_atomically(options.output,
-                                        search::html_page(report, config, {curve, heads}));
+  const auto published = search::published_curve(report, every.objective);
+  return runtime::write_file_atomically(
+      options.output, search::html_page(report, config, {curve, published, heads}));
 }
 
 }  // namespace mi::tools
