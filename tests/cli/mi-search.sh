@@ -85,6 +85,10 @@ cmp one.yaml killed.yaml
 cp one.report.h5 anew.report.h5.part
 expect 0 "${search[@]}" --budget 50% -o anew.yaml
 has err '1 of 1 samples are scored in anew.report.h5.part: --resume goes on from them'
+# A search that scores and then fails leaves the report of an earlier one.
+cp anew.report.h5 earlier.h5
+expect 2 "${search[@]}" --min-recall 0.9999 --budget 50% --seed 3 -o anew.yaml
+cmp earlier.h5 anew.report.h5
 
 expect 0 "${search[@]}" --budget 50% -o json.yaml --json
 has out '"output": "json.yaml"'

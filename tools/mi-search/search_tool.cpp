@@ -302,16 +302,18 @@ Status run(const SearchToolOptions& asked) {
       progress.update(stage, fraction);
     };
     const search::SearchRecord record{
-        .scored = [&](const search::ScoreReport& report) -> Status {
-          MI_CHECK(search::save_report(report, report.complete() ? whole : part));
-          std::error_code not_there;
-          if (report.complete()) fs::remove(part, not_there);
-          return {};
-        },
+        .scored = [&](const search::ScoreReport& report) { return save_report(report, part); },
         .earlier = earlier ? &*earlier : nullptr};
     MI_TRY(result,
            search::search(*model, samples.calibration, samples.held_out, options, show, record));
   }
+  // A search that fails leaves an earlier report as it was; one that goes on from a finished report
+  // may have nothing to add.
+  std::error_code error;
+  if (fs::exists(part, error)) fs::rename(part, whole, error);
+  if (error)
+    return fail(Code::io, fmt::format("{}: cannot be renamed to {}: {}", part.string(),
+                                      whole.string(), error.message()));
   MI_CHECK(runtime::save_config(result.config, output));
   if (options.device) {
     const auto* times = search::find_times(*options.device, model->spec().head_dim);
