@@ -171,9 +171,10 @@ Status CaptureFile::read_attributes() {
     const std::string text = reader_.text_attribute("attention_layers");
     if (!read_layers(text, spec_.attention_layers) ||
         std::ssize(spec_.attention_layers) != spec_.layers)
-      return wrong(fmt::format("attribute attention_layers: found \"{}\", expected {} rising "
-                               "numbers, comma-separated",
-                               text, spec_.layers));
+      return wrong(
+          fmt::format("attribute attention_layers: found \"{}\", expected {} rising "
+                      "numbers, comma-separated",
+                      text, spec_.layers));
   }
   return {};
 }

@@ -21,8 +21,9 @@ Result<std::string> fingerprint(const ModelSpec& spec, const TensorTable& tensor
   std::string description = fmt::format(
       "mi.fingerprint 1\narchitecture {}\nlayers {}\nheads {}\nkv_heads {}\nhead_dim {}\n"
       "hidden {}\nffn {}\nvocab {}\ncontext {}\nrope_theta {}\nrms_eps {}\ntied {}\n",
-      spec.architecture, spec.decoder_layers(), spec.heads, spec.kv_heads, spec.head_dim, spec.hidden,
-      spec.ffn, spec.vocab, spec.context, spec.rope.theta, spec.rms_eps, spec.tied_embeddings);
+      spec.architecture, spec.decoder_layers(), spec.heads, spec.kv_heads, spec.head_dim,
+      spec.hidden, spec.ffn, spec.vocab, spec.context, spec.rope.theta, spec.rms_eps,
+      spec.tied_embeddings);
   // What Llama has not is named where a model has it, so that Llamas keep their fingerprints.
   const Rope& rope = spec.rope;
   if (rope.scaling != RopeScaling::none || rope.dim != spec.head_dim)
@@ -38,8 +39,8 @@ Result<std::string> fingerprint(const ModelSpec& spec, const TensorTable& tensor
     description +=
         fmt::format("scale {} softcap {} {}\n", spec.scale, spec.softcap, spec.logit_softcap);
   if (spec.experts > 0)
-    description += fmt::format("experts {} {} {}\n", spec.experts, spec.experts_used,
-                               spec.norm_experts);
+    description +=
+        fmt::format("experts {} {} {}\n", spec.experts, spec.experts_used, spec.norm_experts);
   update(description.data(), description.size());
   std::vector<const WeightTensor*> sorted;
   for (const WeightTensor& tensor : tensors.tensors()) sorted.push_back(&tensor);

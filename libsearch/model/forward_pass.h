@@ -97,17 +97,17 @@ class ForwardPass {
   const DecoderShapes<T>& shapes_;
   int64_t tokens_;
   int threads_;
-  Tensor<float, 2> stream_;           // [tokens, hidden]
-  Tensor<T, 3> q_, k_, v_, o_;        // [heads or kv_heads, tokens, head_dim]
-  Angles angles_, local_angles_;      // the second of layers with a window
-  std::vector<int> numbers_;          // [decoder layers] what attention calls them
-  AlignedBuffer<float> plain_;        // a weight before packing
-  AlignedBuffer<float> plain_o_;      // [hidden, heads * head_dim], shown to attention
+  Tensor<float, 2> stream_;       // [tokens, hidden]
+  Tensor<T, 3> q_, k_, v_, o_;    // [heads or kv_heads, tokens, head_dim]
+  Angles angles_, local_angles_;  // the second of layers with a window
+  std::vector<int> numbers_;      // [decoder layers] what attention calls them
+  AlignedBuffer<float> plain_;    // a weight before packing
+  AlignedBuffer<float> plain_o_;  // [hidden, heads * head_dim], shown to attention
   // Vectors of the layer; empty where the model has none.
   std::vector<float> attention_norm_, ffn_norm_, post_attention_norm_, post_ffn_norm_;
   std::vector<float> qkv_bias_, o_bias_, q_norm_, k_norm_;
   AlignedBuffer<std::byte> qkv_, out_, gate_, up_, down_, router_;  // packed
-  std::vector<Scratch> scratch_;                           // one per thread
+  std::vector<Scratch> scratch_;                                    // one per thread
   Tensor<T, 2> norms_;           // [tokens, hidden] what experts read; empty without them
   std::vector<Choice> choices_;  // [tokens, experts_used]
 };

@@ -44,7 +44,8 @@ Status check_options(const GgufFile& file, const Keys& key, const ModelFamily& f
                                                file.file_name(), key(name), got, supported));
   };
   MI_TRY(const int64_t experts, file.integer(key("expert_count"), 0));
-  if (experts != 0 && !family.experts) return unsupported("expert_count", fmt::to_string(experts), "0");
+  if (experts != 0 && !family.experts)
+    return unsupported("expert_count", fmt::to_string(experts), "0");
   for (const std::string_view name : {"attention.key_length", "attention.value_length"}) {
     MI_TRY(const int64_t length, file.integer(key(name), spec.head_dim));
     if (length != spec.head_dim) {
@@ -128,7 +129,8 @@ Result<Rope> read_rope(const GgufFile& file, const Keys& key, const ModelSpec& s
 }
 
 // Which layers see a window of keys only: the file names the window, its architecture the layers.
-Status read_windows(const GgufFile& file, const Keys& key, const ModelFamily& family, ModelSpec& spec) {
+Status read_windows(const GgufFile& file, const Keys& key, const ModelFamily& family,
+                    ModelSpec& spec) {
   MI_TRY(const int64_t window, file.integer(key("attention.sliding_window"), 0));
   if (window < 0 || window > kMaxContext)
     return fail(Code::schema,
@@ -144,7 +146,8 @@ Status read_windows(const GgufFile& file, const Keys& key, const ModelFamily& fa
 
 // Gemma 2 and 3 of 27B scale scores by the width that a head has of the stream, not by head_dim;
 // the file does not say so, and llama.cpp knows them by their number of layers.
-Status read_scores(const GgufFile& file, const Keys& key, const ModelFamily& family, ModelSpec& spec) {
+Status read_scores(const GgufFile& file, const Keys& key, const ModelFamily& family,
+                   ModelSpec& spec) {
   if (family.norms != ModelFamily::Norms::gemma) return {};
   constexpr int kLayersOf27B[] = {46, 62};
   if (spec.layers == kLayersOf27B[family.qk_norm ? 1 : 0] &&

@@ -12,7 +12,6 @@ namespace mi::search {
 [[nodiscard]] Result<Rope> read_hf_rope(const JsonObject& config, int head_dim, int64_t context);
 // Of layers with a window, where they have their own: `rope_local_base_freq`, or a part of
 // `rope_parameters`.
-[[nodiscard]] Result<Rope> read_hf_local_rope(const JsonObject& config, int head_dim,
-                                              double theta);
+[[nodiscard]] Result<Rope> read_hf_local_rope(const JsonObject& config, int head_dim, double theta);
 
 }  // namespace mi::search

@@ -46,7 +46,7 @@ struct ModelSpec {
   // Of every layer of the decoder: keys that a token attends, the last ones up to itself; 0: all.
   // Empty: `layers` zeros.
   std::vector<int64_t> windows;
-  Rope local_rope;         // of layers with a window
+  Rope local_rope;          // of layers with a window
   int64_t most_tokens = 0;  // every layer has this window: prompts up to it run; 0: any prompt
   bool tied_embeddings = false;
   std::string fingerprint;  // "sha256:..." over the description and a sample of every tensor

@@ -59,7 +59,8 @@ Chart chart(const HtmlPage& page, bool of_loss, std::optional<double> loss) {
   chart.id = of_loss ? "pareto-loss" : "pareto-recall";
   chart.title = of_loss ? "Loss by budget" : "Mean recall by budget";
   chart.description =
-      "The best allocation of each budget, and the published method's rule; the ring with a cross is "
+      "The best allocation of each budget, and the published method's rule; the ring with a cross "
+      "is "
       "this config. The table below has the numbers.";
   chart.x_name = "executed, % of dense attention";
   chart.y_name = of_loss ? "loss (log scale)" : "recall, mean";
@@ -72,8 +73,8 @@ Chart chart(const HtmlPage& page, bool of_loss, std::optional<double> loss) {
                                            100 * point.limit, point.loss, point.recall_mean)});
   }
   if (!of_loss || loss)
-    chart.marked = {100 * dearest_share(page.config), of_loss ? *loss : page.config.quality.recall_mean,
-                    "this config"};
+    chart.marked = {100 * dearest_share(page.config),
+                    of_loss ? *loss : page.config.quality.recall_mean, "this config"};
   return chart;
 }
 

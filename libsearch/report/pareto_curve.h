@@ -22,8 +22,9 @@ inline constexpr std::array kParetoLimits = {0.05, 0.075, 0.1, 0.125, 0.15,
 [[nodiscard]] Result<std::vector<ParetoPoint>> pareto_curve(const ScoreReport& report,
                                                             SearchOptions options);
 // The same limits by the published method's rule: every head by itself takes the one of A-shape,
-// vertical-slash and block-sparse that keeps most mass within the limit. Of the report's candidates,
-// so with its dense last rows and thresholds instead of counts; `loss` is the objective's.
+// vertical-slash and block-sparse that keeps most mass within the limit. Of the report's
+// candidates, so with its dense last rows and thresholds instead of counts; `loss` is the
+// objective's.
 [[nodiscard]] std::vector<ParetoPoint> published_curve(const ScoreReport& report,
                                                        Objective objective);
 // The smallest limit that an allocation keeps.

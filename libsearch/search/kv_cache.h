@@ -15,7 +15,8 @@ template <class T>
 class KvCache {
  public:
   KvCache(const ModelSpec& spec, int64_t capacity)
-      : keys_({spec.decoder_layers(), spec.kv_heads, capacity, spec.head_dim}), values_(keys_.clone()) {}
+      : keys_({spec.decoder_layers(), spec.kv_heads, capacity, spec.head_dim}),
+        values_(keys_.clone()) {}
 
   // The layer's own tokens become those from `at` on. Returned: the layer with all keys and values
   // up to its last token.

@@ -153,10 +153,10 @@ void check_against_golden(const Model& model, const test::H5File& golden,
 }
 
 AttentionFn plain_attention_of(const ModelSpec& spec) {
-  return [scale = spec.scale, softcap = spec.softcap](const LayerQkv& layer,
-                                                      TensorView<float, 3> o) {
-    return plain_attention(layer, o, scale, softcap);
-  };
+  return
+      [scale = spec.scale, softcap = spec.softcap](const LayerQkv& layer, TensorView<float, 3> o) {
+        return plain_attention(layer, o, scale, softcap);
+      };
 }
 
 // Where nothing is scaled or capped otherwise.
@@ -270,10 +270,10 @@ TEMPLATE_TEST_CASE("tiny models in every file format give PyTorch's logits", "",
 
 TEMPLATE_TEST_CASE("every family and rotary scaling gives transformers' logits", "", float, bf16) {
   if (!can_run<TestType>()) MI_SKIP(bf16_linear_available().what);
-  const std::string name =
-      GENERATE(as<std::string>(), "llama-bias-linear", "llama-llama3", "llama-dynamic",
-               "llama-yarn", "mistral", "qwen2", "qwen2-window", "qwen3", "qwen3moe",
-               "qwen3moe-raw", "phi3-short", "phi3-long", "glm4", "gemma2", "gemma2-scale", "gemma3");
+  const std::string name = GENERATE(
+      as<std::string>(), "llama-bias-linear", "llama-llama3", "llama-dynamic", "llama-yarn",
+      "mistral", "qwen2", "qwen2-window", "qwen3", "qwen3moe", "qwen3moe-raw", "phi3-short",
+      "phi3-long", "glm4", "gemma2", "gemma2-scale", "gemma3");
   INFO(name);
   const std::filesystem::path folder = kTestData / "families" / name;
   const test::H5File golden((folder / "golden.h5").string());

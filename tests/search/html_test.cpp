@@ -327,7 +327,8 @@ TEST_CASE("the page of a large model is small, with the candidates of the heads 
     }
   }
   const std::vector<HeadPlace> named = {{79, 63}, {0, 0}};
-  const std::string page = html_page(report, config, {.curve = {}, .published = {}, .heads = named});
+  const std::string page =
+      html_page(report, config, {.curve = {}, .published = {}, .heads = named});
   UNSCOPED_INFO("bytes: " << page.size());
   CHECK(page.size() < 5'000'000);
   const json data = data_of(page);

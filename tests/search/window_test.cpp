@@ -125,12 +125,12 @@ TEST_CASE("tokens decoded past a window are those of prefilling all over again",
   REQUIRE(generated->size() == 40);
   const ModelSpec& spec = gemma2().spec();
   for (const int32_t token : *generated) {
-    const auto hidden = gemma2().forward(
-        ids,
-        [&](const LayerQkv& layer, TensorView<float, 3> o) {
-          return plain_attention(layer, o, spec.scale, spec.softcap);
-        },
-        {});
+    const auto hidden =
+        gemma2().forward(ids,
+                         [&](const LayerQkv& layer, TensorView<float, 3> o) {
+                           return plain_attention(layer, o, spec.scale, spec.softcap);
+                         },
+                         {});
     REQUIRE(hidden);
     std::vector<float> logits(static_cast<size_t>(spec.vocab));
     REQUIRE(gemma2().logits({hidden->view()[hidden->extent(0) - 1].data, {1, spec.hidden}},

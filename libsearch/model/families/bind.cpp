@@ -77,8 +77,8 @@ struct Entry {
 using L = LayerWeights;
 
 // Names follow "model.layers.<n>." and "blk.<n>.". What stands before the MLP is post_attention to
-// Llama's checkpoints; where something stands behind attention, too, GLM's call that post_self_attn,
-// and Gemma's rename what stands before the MLP.
+// Llama's checkpoints; where something stands behind attention, too, GLM's call that
+// post_self_attn, and Gemma's rename what stands before the MLP.
 constexpr std::array kLayerTensors = {
     Entry<L>{&L::attention_norm, "input_layernorm.weight", "attn_norm.weight", none, hidden},
     Entry<L>{&L::q, "self_attn.q_proj.weight", "attn_q.weight", q_width, hidden, When::plain_qkv},
@@ -140,8 +140,8 @@ constexpr std::array kModelTensors = {
 
 class Binder {
  public:
-  Binder(const ModelFamily& family, const ModelSpec& spec, const TensorTable& tensors, NameScheme scheme,
-         const std::string& file)
+  Binder(const ModelFamily& family, const ModelSpec& spec, const TensorTable& tensors,
+         NameScheme scheme, const std::string& file)
       : family_(family), spec_(spec), tensors_(tensors), scheme_(scheme), file_(file) {}
 
   // copies: the tensor holds so many of that shape, one after the other; 0: it has that shape.
@@ -270,8 +270,9 @@ class Binder {
 
 }  // namespace
 
-Result<DecoderWeights> bind(const ModelFamily& family, const ModelSpec& spec, const TensorTable& tensors,
-                            NameScheme scheme, const std::string& file) {
+Result<DecoderWeights> bind(const ModelFamily& family, const ModelSpec& spec,
+                            const TensorTable& tensors, NameScheme scheme,
+                            const std::string& file) {
   const bool hf = scheme == NameScheme::hugging_face;
   DecoderWeights weights;
   weights.interleaved_rotary = hf ? family.interleaved_hf : family.interleaved_gguf;

@@ -87,8 +87,8 @@ struct ModelFamily {
   // A sliding_window in config.json counts only beside use_sliding_window, and from
   // max_window_layers on.
   bool window_is_asked = false;
-  int full_every = 0;        // of so many layers, the last has no window; 0: all have one
-  double local_theta = 0;    // rotary base of layers with a window; 0: as the others
+  int full_every = 0;      // of so many layers, the last has no window; 0: all have one
+  double local_theta = 0;  // rotary base of layers with a window; 0: as the others
   bool interleaved_hf = false;
   bool interleaved_gguf = false;
 };
