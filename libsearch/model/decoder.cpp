@@ -119,6 +119,7 @@ Result<Tensor<float, 2>> Decoder::run(const DecoderShapes<T>& shapes, std::span<
     MI_CHECK(pass.project_qkv(layer));
     MI_CHECK(pass.attend(layer, attention));
     MI_CHECK(pass.project_and_mlp(layer));
+    if (spec_.experts > 0) of_layer(layer, &TensorTable::release);  // read one after the other
     if (progress) progress(layer + 1, layers);
   }
   MI_CHECK(pass.final_norm());
