@@ -8,7 +8,7 @@
 #include <dnnl.hpp>
 #include <fmt/format.h>
 
-#include "libsearch/model/bpe_tokenizer.h"
+#include "libsearch/model/piece_tokenizer.h"
 #include "libsearch/model/decoder.h"
 #include "libsearch/model/families/family.h"
 #include "libsearch/model/fingerprint.h"
