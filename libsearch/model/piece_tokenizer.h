@@ -54,5 +54,8 @@ struct TokenizerParts {
 [[nodiscard]] Result<std::unique_ptr<Tokenizer>> parse_tokenizer_json(std::string_view text,
                                                                       const std::string& file);
 [[nodiscard]] Result<std::unique_ptr<Tokenizer>> read_gguf_tokenizer(const GgufFile& file);
+// A directory with SentencePiece's tokenizer.model.
+[[nodiscard]] Result<std::unique_ptr<Tokenizer>> open_sentencepiece(
+    const std::filesystem::path& directory);
 
 }  // namespace mi::search
