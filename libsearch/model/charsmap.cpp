@@ -9,12 +9,13 @@
 namespace mi::search {
 namespace {
 
-// A unit with the highest bit is a value; another one leads to the 256 units of its block.
+// A unit leads to the block of 256 that holds its children and, if a key ends there, a value: the
+// unit that its offset itself points at. Values have the highest bit and lead nowhere.
 bool is_value(uint32_t unit) {
   return unit >> 31U != 0;
 }
-uint32_t value_of(uint32_t unit) {
-  return unit & 0x7fffffffU;
+bool ends_key(uint32_t unit) {
+  return (unit >> 8U & 1U) != 0;
 }
 uint32_t offset_of(uint32_t unit) {
   return (unit >> 10U) << ((unit & (1U << 9U)) >> 6U);
@@ -37,10 +38,13 @@ Status check_charsmap(std::string_view bytes, const std::string& place) {
   if (bytes.back() != '\0') return broken("expected NUL at its end");
   std::vector<uint32_t> units(array_bytes / sizeof(uint32_t));
   std::memcpy(units.data(), bytes.data(), array_bytes);
+  const size_t replacement_bytes = bytes.size() - array_bytes;
   for (size_t at = 0; at < units.size(); ++at) {
-    const bool inside = is_value(units[at]) ? value_of(units[at]) < bytes.size() - array_bytes
-                                            : ((at ^ offset_of(units[at])) | 0xffU) < units.size();
-    if (!inside) return broken(fmt::format("unit {} leads out of it", at));
+    if (at > 0 && is_value(units[at])) continue;  // the first is followed whatever it is
+    const size_t block = at ^ offset_of(units[at]);
+    if ((block | 0xffU) >= units.size() ||
+        (ends_key(units[at]) && (units[block] & 0x7fffffffU) >= replacement_bytes))
+      return broken(fmt::format("unit {} leads out of it", at));
   }
   return {};
 }
