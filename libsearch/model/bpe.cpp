@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <charconv>
 
 #include <fmt/format.h>
 
@@ -23,14 +22,8 @@ bool merged_later(const Bpe::Candidate& a, const Bpe::Candidate& b) {
 
 // What a token of a vocabulary by characters stands for.
 std::string character_bytes(const std::string& token, bool byte_fallback) {
-  unsigned byte = 0;
-  if (byte_fallback && token.size() == 6 && token.starts_with("<0x") && token.back() == '>' &&
-      std::from_chars(token.data() + 3, token.data() + 5, byte, 16).ptr == token.data() + 5)
-    return {static_cast<char>(byte)};
-  std::string text = token;
-  for (size_t at = text.find(kMetaspace); at != std::string::npos; at = text.find(kMetaspace, at))
-    text.replace(at, kMetaspace.size(), " ");
-  return text;
+  const int byte = byte_fallback ? named_byte(token) : -1;
+  return byte >= 0 ? std::string(1, static_cast<char>(byte)) : without_metaspace(token);
 }
 
 void put_symbol(int32_t id, std::vector<Bpe::Symbol>& symbols) {
@@ -65,8 +58,9 @@ MergeTable::Merge MergeTable::find(int32_t left, int32_t right) const {
   return slots_[slot_of(pair_key(left, right))].merge;
 }
 
-Result<Bpe> Bpe::build(const BpeTables& tables, const std::string& file) {
-  Bpe bpe;
+Result<std::unique_ptr<Bpe>> Bpe::build(const BpeTables& tables, const std::string& file) {
+  std::unique_ptr<Bpe> made(new Bpe);
+  Bpe& bpe = *made;
   std::unordered_map<std::string_view, int32_t> ids;
   for (const std::string& token : tables.tokens) {
     const auto id = static_cast<int32_t>(bpe.bytes_.size());
@@ -114,9 +108,15 @@ Result<Bpe> Bpe::build(const BpeTables& tables, const std::string& file) {
   }
   bpe.ignore_merges_ = tables.ignore_merges;
   if (bpe.ignore_merges_) {
-    for (const auto& [token, id] : ids) bpe.words_.emplace(bpe.bytes(id), id);
+    for (const auto& [token, id] : ids) bpe.words_.emplace(bpe.bytes_[static_cast<size_t>(id)], id);
   }
-  return bpe;
+  return made;
+}
+
+Status Bpe::encode(std::span<const std::string_view> words, bool, std::vector<int32_t>& ids) const {
+  Scratch scratch;
+  for (const std::string_view word : words) encode_word(word, scratch, ids);
+  return {};
 }
 
 void Bpe::encode_word(std::string_view word, Scratch& scratch, std::vector<int32_t>& ids) const {

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -11,11 +12,9 @@
 #include <vector>
 
 #include "kernels/status.h"
+#include "libsearch/model/pieces.h"
 
 namespace mi::search {
-
-// U+2581, which SentencePiece writes for a space.
-inline constexpr std::string_view kMetaspace = "\xe2\x96\x81";
 
 // What a tokenizer file says, written in the alphabet of byte_level.h where symbols are bytes.
 struct BpeTables {
@@ -53,13 +52,20 @@ class MergeTable {
   int shift_ = 63;
 };
 
-class Bpe {
+class Bpe final : public Pieces {
  public:
-  [[nodiscard]] static Result<Bpe> build(const BpeTables& tables, const std::string& file);
-  Bpe(Bpe&&) = default;
-  Bpe& operator=(Bpe&&) = default;
+  [[nodiscard]] static Result<std::unique_ptr<Bpe>> build(const BpeTables& tables,
+                                                          const std::string& file);
   Bpe(const Bpe&) = delete;  // words_ points into bytes_
   Bpe& operator=(const Bpe&) = delete;
+
+  // Of words of at most 2^31 - 1 bytes, in O(n log n).
+  [[nodiscard]] Status encode(std::span<const std::string_view> words, bool first,
+                              std::vector<int32_t>& ids) const override;
+  [[nodiscard]] int vocab() const override { return static_cast<int>(bytes_.size()); }
+  [[nodiscard]] std::string bytes(int32_t id) const override {
+    return bytes_[static_cast<size_t>(id)];
+  }
 
   struct Symbol {
     int32_t id = 0;
@@ -72,21 +78,14 @@ class Bpe {
     int32_t position = 0;  // of the left symbol
     int32_t id = 0;        // of the merged symbol
   };
+
+ private:
   struct Scratch {
     std::vector<Symbol> symbols;
     std::vector<Candidate> heap;
   };
-  // Appends the ids of one word, at most 2^31 - 1 bytes, in O(n log n).
-  void encode_word(std::string_view word, Scratch& scratch, std::vector<int32_t>& ids) const;
-
-  [[nodiscard]] int vocab() const { return static_cast<int>(bytes_.size()); }
-  // The bytes of a token; empty for unused ids.
-  [[nodiscard]] const std::string& bytes(int32_t id) const {
-    return bytes_[static_cast<size_t>(id)];
-  }
-
- private:
   Bpe() = default;
+  void encode_word(std::string_view word, Scratch& scratch, std::vector<int32_t>& ids) const;
   void put_bytes(std::string_view word, std::vector<Symbol>& symbols) const;
   void put_characters(std::string_view word, std::vector<Symbol>& symbols) const;
   void merge_symbols(Scratch& scratch) const;

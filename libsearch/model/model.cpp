@@ -8,7 +8,7 @@
 #include <dnnl.hpp>
 #include <fmt/format.h>
 
-#include "libsearch/model/bpe_tokenizer.h"
+#include "libsearch/model/piece_tokenizer.h"
 #include "libsearch/model/decoder.h"
 #include "libsearch/model/families/family.h"
 #include "libsearch/model/fingerprint.h"
@@ -128,9 +128,22 @@ Result<Parts> open_gguf(const fs::path& path) {
   return parts;
 }
 
+Status read_tokenizer(const fs::path& directory, Parts& parts) {
+  const fs::path json = directory / "tokenizer.json";
+  const fs::path model = directory / "tokenizer.model";
+  if (fs::exists(json)) {
+    MI_TRY(const std::string text, read_text_file(json));
+    return set_tokenizer(parse_tokenizer_json(text, json.string()), json.string(), parts);
+  }
+  if (fs::exists(model)) return set_tokenizer(open_sentencepiece(directory), model.string(), parts);
+  parts.tokenizer_status = {
+      Code::unsupported,
+      directory.string() + ": there is no tokenizer.json and no tokenizer.model"};
+  return {};
+}
+
 Result<Parts> open_directory(const fs::path& path) {
   const fs::path config = path / "config.json";
-  const fs::path tokenizer = path / "tokenizer.json";
   Parts parts;
   if (!fs::exists(config)) {
     return fail(Code::io, fmt::format("{}: No such file or directory (expected in a Hugging Face "
@@ -143,13 +156,7 @@ Result<Parts> open_directory(const fs::path& path) {
   parts.spec.name = fs::weakly_canonical(path).filename().string();
   if (!is_printable(parts.spec.name)) parts.spec.name = "model";
   MI_TRY(parts.tensors, open_safetensors(path));
-  if (fs::exists(tokenizer)) {
-    MI_TRY(const std::string json, read_text_file(tokenizer));
-    MI_CHECK(
-        set_tokenizer(parse_tokenizer_json(json, tokenizer.string()), tokenizer.string(), parts));
-  } else {
-    parts.tokenizer_status = {Code::unsupported, path.string() + ": there is no tokenizer.json"};
-  }
+  MI_CHECK(read_tokenizer(path, parts));
   return parts;
 }
 

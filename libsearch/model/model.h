@@ -80,7 +80,8 @@ using LayerProgressFn = std::function<void(int, int)>;
 
 class Model {
  public:
-  // A GGUF file, or a Hugging Face directory (config.json, *.safetensors, tokenizer.json).
+  // A GGUF file, or a Hugging Face directory (config.json, *.safetensors, tokenizer.json
+  // or tokenizer.model).
   // Validates everything but the values of the weights before allocating anything large.
   [[nodiscard]] static Result<std::unique_ptr<Model>> open(const std::filesystem::path& path);
   virtual ~Model() = default;

@@ -7,7 +7,8 @@
 
 #include <fmt/format.h>
 
-#include "libsearch/model/bpe_tokenizer.h"
+#include "libsearch/model/bpe.h"
+#include "libsearch/model/piece_tokenizer.h"
 
 namespace mi::search {
 namespace {
@@ -40,7 +41,8 @@ constexpr std::array kPreTokenizers = {
     NamedPreTokenizer{"qwen2", "", kQwen2Words},
 };
 
-Status set_pre_tokenizer(const GgufFile& file, TokenizerParts& parts, bool& add_start) {
+Status set_pre_tokenizer(const GgufFile& file, TokenizerParts& parts, BpeTables& tables,
+                         bool& add_start) {
   MI_TRY(const auto name, file.string("tokenizer.ggml.pre", "nothing"));
   std::string supported;
   for (const NamedPreTokenizer& known : kPreTokenizers) {
@@ -51,9 +53,9 @@ Status set_pre_tokenizer(const GgufFile& file, TokenizerParts& parts, bool& add_
       MI_TRY(Regex regex, Regex::compile(pattern));
       parts.pre_tokenizer.add({std::move(regex)});
     }
-    parts.tables.ignore_merges = known.ignore_merges;
+    tables.ignore_merges = known.ignore_merges;
     add_start = known.ignore_merges;  // Llama 3, whose files need not say so
-    parts.nfc = known.name == "qwen2";
+    if (known.name == "qwen2") parts.normalizer.add(Normalizer::Nfc{});
     return {};
   }
   return fail(Code::unsupported, fmt::format("{}: metadata tokenizer.ggml.pre: got {}, supported: "
@@ -61,7 +63,7 @@ Status set_pre_tokenizer(const GgufFile& file, TokenizerParts& parts, bool& add_
                                              file.file_name(), name, supported));
 }
 
-Status set_tokens(const GgufFile& file, TokenizerParts& parts) {
+Status set_tokens(const GgufFile& file, TokenizerParts& parts, BpeTables& tables) {
   MI_TRY(const auto tokens, file.strings("tokenizer.ggml.tokens"));
   MI_TRY(const auto types, file.integers("tokenizer.ggml.token_type"));
   if (types.size() != tokens.size()) {
@@ -73,7 +75,7 @@ Status set_tokens(const GgufFile& file, TokenizerParts& parts) {
       return fail(Code::schema, fmt::format("{}: token {}: got type {}, expected {} to {}",
                                             file.file_name(), id, types[id], kNormal, kByte));
     }
-    parts.tables.tokens.emplace_back(tokens[id]);
+    tables.tokens.emplace_back(tokens[id]);
     if (types[id] == kControl || types[id] == kUserDefined) {
       parts.added.push_back({std::string(tokens[id]), static_cast<int32_t>(id), false});
     }
@@ -81,7 +83,7 @@ Status set_tokens(const GgufFile& file, TokenizerParts& parts) {
   return {};
 }
 
-Status set_merges(const GgufFile& file, TokenizerParts& parts) {
+Status set_merges(const GgufFile& file, BpeTables& tables) {
   MI_TRY(const auto merges, file.strings("tokenizer.ggml.merges"));
   for (const std::string_view merge : merges) {
     const size_t space = merge.find(' ');
@@ -90,7 +92,7 @@ Status set_merges(const GgufFile& file, TokenizerParts& parts) {
                                             "tokens",
                                             file.file_name(), merge));
     }
-    parts.tables.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
+    tables.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
   }
   return {};
 }
@@ -98,17 +100,17 @@ Status set_merges(const GgufFile& file, TokenizerParts& parts) {
 // SentencePiece's own model: a pair of symbols that stand side by side is merged before another if
 // what it makes has the greater score. As merges: every way to cut a token into two, by the token's
 // score; of one score in the order of ids.
-Status set_sentencepiece(const GgufFile& file, TokenizerParts& parts) {
+Status set_sentencepiece(const GgufFile& file, TokenizerParts& parts, BpeTables& tables) {
   MI_TRY(const auto scores, file.numbers("tokenizer.ggml.scores"));
   MI_TRY(const auto types, file.integers("tokenizer.ggml.token_type"));
-  const auto& tokens = parts.tables.tokens;
+  const auto& tokens = tables.tokens;
   if (scores.size() != tokens.size())
     return fail(Code::schema, fmt::format("{}: got {} token scores for {} tokens", file.file_name(),
                                           scores.size(), tokens.size()));
   std::unordered_map<std::string_view, size_t> ids;
   std::vector<size_t> by_score;
   for (size_t id = 0; id < tokens.size(); ++id) {
-    if (types[id] == kUnknown) parts.tables.unknown = static_cast<int32_t>(id);
+    if (types[id] == kUnknown) tables.unknown = static_cast<int32_t>(id);
     if (types[id] != kNormal || tokens[id].empty()) continue;
     if (std::isnan(scores[id]))
       return fail(Code::schema, fmt::format("{}: token {}: got score nan, expected a number",
@@ -127,23 +129,24 @@ Status set_sentencepiece(const GgufFile& file, TokenizerParts& parts) {
       if (left != ids.end() && right != ids.end()) cuts.emplace_back(left->second, right->second);
     }
     std::sort(cuts.begin(), cuts.end());
-    for (const auto& [left, right] : cuts)
-      parts.tables.merges.emplace_back(tokens[left], tokens[right]);
+    for (const auto& [left, right] : cuts) tables.merges.emplace_back(tokens[left], tokens[right]);
   }
-  parts.tables.by_character = parts.tables.byte_fallback = parts.tables.fuse_unknown = true;
+  tables.by_character = tables.byte_fallback = tables.fuse_unknown = true;
   MI_TRY(const bool prefix, file.boolean("tokenizer.ggml.add_space_prefix", true));
-  if (prefix) parts.metaspace.prefix = Metaspace::Prefix::always_another;
+  using Prefix = Metaspace::Prefix;
+  parts.metaspace = Metaspace{prefix ? Prefix::always_another : Prefix::none};
   return {};
 }
 
-Status set_start(const GgufFile& file, bool by_default, TokenizerParts& parts) {
+Status set_start(const GgufFile& file, bool by_default, const BpeTables& tables,
+                 TokenizerParts& parts) {
   MI_TRY(const bool add, file.boolean("tokenizer.ggml.add_bos_token", by_default));
   if (!add) return {};
   MI_TRY(const int64_t id, file.integer("tokenizer.ggml.bos_token_id"));
-  if (id < 0 || id >= std::ssize(parts.tables.tokens))
+  if (id < 0 || id >= std::ssize(tables.tokens))
     return fail(Code::schema,
                 fmt::format("{}: metadata tokenizer.ggml.bos_token_id: got {}, expected 0 to {}",
-                            file.file_name(), id, std::ssize(parts.tables.tokens) - 1));
+                            file.file_name(), id, std::ssize(tables.tokens) - 1));
   parts.start.push_back(static_cast<int32_t>(id));
   return {};
 }
@@ -159,12 +162,14 @@ Result<std::unique_ptr<Tokenizer>> read_gguf_tokenizer(const GgufFile& file) {
                                                file.file_name(), model));
   }
   TokenizerParts parts;
+  BpeTables tables;
   bool add_start = sentencepiece;
-  if (!sentencepiece) MI_CHECK(set_pre_tokenizer(file, parts, add_start));
-  MI_CHECK(set_tokens(file, parts));
-  MI_CHECK(sentencepiece ? set_sentencepiece(file, parts) : set_merges(file, parts));
-  MI_CHECK(set_start(file, add_start, parts));
-  return make_bpe_tokenizer(std::move(parts), file.file_name());
+  if (!sentencepiece) MI_CHECK(set_pre_tokenizer(file, parts, tables, add_start));
+  MI_CHECK(set_tokens(file, parts, tables));
+  MI_CHECK(sentencepiece ? set_sentencepiece(file, parts, tables) : set_merges(file, tables));
+  MI_CHECK(set_start(file, add_start, tables, parts));
+  MI_TRY(parts.pieces, Bpe::build(tables, file.file_name()));
+  return make_tokenizer(std::move(parts), file.file_name());
 }
 
 }  // namespace mi::search

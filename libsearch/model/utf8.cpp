@@ -46,6 +46,23 @@ bool is_white_space(char32_t code_point) {
   }
 }
 
+size_t after_white_space(std::string_view text, size_t at) {
+  for (size_t next = at; at < text.size(); at = next)
+    if (!is_white_space(next_code_point(text, next))) break;
+  return at;
+}
+
+size_t before_white_space(std::string_view text, size_t begin, size_t at) {
+  while (at > begin) {
+    size_t first = at - 1;
+    while (first > begin && (static_cast<uint8_t>(text[first]) & 0xc0U) == 0x80U) --first;
+    size_t next = first;
+    if (!is_white_space(next_code_point(text, next))) break;
+    at = first;
+  }
+  return at;
+}
+
 void append_utf8(std::string& text, char32_t code_point) {
   utf8proc_uint8_t buffer[4];
   const auto length = utf8proc_encode_char(static_cast<utf8proc_int32_t>(code_point), buffer);

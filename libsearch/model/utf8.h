@@ -17,6 +17,9 @@ namespace mi::search {
 [[nodiscard]] char32_t next_code_point(std::string_view text, size_t& at);
 // Unicode's White_Space.
 [[nodiscard]] bool is_white_space(char32_t code_point);
+// Where white space ends, from `at` on, and where it begins, before `at` and not before `begin`.
+[[nodiscard]] size_t after_white_space(std::string_view text, size_t at);
+[[nodiscard]] size_t before_white_space(std::string_view text, size_t begin, size_t at);
 void append_utf8(std::string& text, char32_t code_point);
 
 // Unicode normalisation form C of valid text.

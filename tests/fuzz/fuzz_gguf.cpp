@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "libsearch/model/bpe_tokenizer.h"
+#include "libsearch/model/piece_tokenizer.h"
 #include "libsearch/model/families/family.h"
 #include "libsearch/model/gguf.h"
 #include "libsearch/model/gguf_config.h"

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "libsearch/model/bpe_tokenizer.h"
+#include "libsearch/model/piece_tokenizer.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);

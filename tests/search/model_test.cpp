@@ -64,7 +64,8 @@ TEST_CASE("a model says what it is") {
   CHECK((*hf)->tokenizer() != nullptr);
   CHECK((*shards)->tokenizer() == nullptr);
   CHECK((*hf)->tokenizer_status());
-  CHECK_THAT((*shards)->tokenizer_status().what, Catch::Contains("there is no tokenizer.json"));
+  CHECK_THAT((*shards)->tokenizer_status().what,
+             Catch::Contains("there is no tokenizer.json and no tokenizer.model"));
 }
 
 TEST_CASE("the fingerprint follows the content, not the path") {

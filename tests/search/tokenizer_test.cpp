@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <openssl/evp.h>
 
-#include "libsearch/model/bpe_tokenizer.h"
+#include "libsearch/model/piece_tokenizer.h"
 #include "tests/search/model_support.h"
 
 namespace mi::search {
@@ -168,9 +168,9 @@ TEST_CASE("tokenizer parts that are unknown are refused by name") {
       {{{"normalizer", {{"type", "NFKC"}}}},
        Code::unsupported,
        "normalizer: type: got NFKC, supported: none, NFC"},
-      {{{"normalizer", {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "b"}}}},
+      {{{"normalizer", {{"type", "Strip"}, {"strip_left", true}}}},
        Code::unsupported,
-       "content: got b"},
+       "strip_left: got true, supported: false"},
       {pre(nullptr), Code::unsupported, "pre_tokenizer: got none with ByteLevel"},
       {pre({{"type", "Metaspace"}, {"pretokenizers", nullptr}, {"replacement", "_"}}),
        Code::unsupported, "replacement: got _"},
@@ -193,7 +193,10 @@ TEST_CASE("tokenizer parts that are unknown are refused by name") {
        Code::unsupported, "regular expression (: missing closing parenthesis"},
       {pre({{"type", "Split"}, {"pattern", {{"String", "x"}}}, {"behavior", "MergedWithNext"}}),
        Code::unsupported, "behavior: got MergedWithNext, supported: Isolated"},
-      {model({{"type", "Unigram"}}), Code::unsupported, "model: type: got Unigram, supported: BPE"},
+      {model({{"type", "WordPiece"}}), Code::unsupported,
+       "model: type: got WordPiece, supported: BPE, Unigram"},
+      {model({{"type", "Unigram"}}), Code::unsupported,
+       "model: type: got Unigram beside ByteLevel"},
       {model({{"byte_fallback", true}}), Code::unsupported, "byte_fallback: got true"},
       {model({{"dropout", 0.1}}), Code::unsupported, "dropout: got 0.1"},
       {model({{"end_of_word_suffix", "</w>"}}), Code::unsupported, "end_of_word_suffix: got </w>"},

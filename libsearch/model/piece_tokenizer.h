@@ -1,14 +1,17 @@
-// A BPE tokenizer, by bytes or by characters, and the two places it is read from.
+// The tokenizer around a vocabulary of pieces, and the places it is read from.
 #pragma once
 
+#include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "kernels/status.h"
-#include "libsearch/model/bpe.h"
 #include "libsearch/model/gguf.h"
+#include "libsearch/model/normalizer.h"
+#include "libsearch/model/pieces.h"
 #include "libsearch/model/pre_tokenizer.h"
 #include "libsearch/model/tokenizer.h"
 
@@ -23,7 +26,7 @@ struct AddedToken {
   bool strip_right = false;
 };
 
-// How spaces become kMetaspace, of a BPE by characters.
+// How spaces become kMetaspace.
 struct Metaspace {
   enum class Prefix {
     none,
@@ -37,19 +40,22 @@ struct Metaspace {
 };
 
 struct TokenizerParts {
-  BpeTables tables;
+  std::unique_ptr<const Pieces> pieces;
   std::vector<AddedToken> added;
   PreTokenizer pre_tokenizer;
-  Metaspace metaspace;
-  bool nfc = false;
+  std::optional<Metaspace> metaspace;
+  Normalizer normalizer;
   std::vector<int32_t> start;  // Tokenizer::start
 };
 
-[[nodiscard]] Result<std::unique_ptr<Tokenizer>> make_bpe_tokenizer(TokenizerParts parts,
-                                                                    const std::string& file);
+[[nodiscard]] Result<std::unique_ptr<Tokenizer>> make_tokenizer(TokenizerParts parts,
+                                                                const std::string& file);
 // tokenizer.json of Hugging Face's tokenizers.
 [[nodiscard]] Result<std::unique_ptr<Tokenizer>> parse_tokenizer_json(std::string_view text,
                                                                       const std::string& file);
 [[nodiscard]] Result<std::unique_ptr<Tokenizer>> read_gguf_tokenizer(const GgufFile& file);
+// A directory with SentencePiece's tokenizer.model.
+[[nodiscard]] Result<std::unique_ptr<Tokenizer>> open_sentencepiece(
+    const std::filesystem::path& directory);
 
 }  // namespace mi::search

@@ -1,4 +1,4 @@
-#include "libsearch/model/bpe_tokenizer.h"
+#include "libsearch/model/piece_tokenizer.h"
 
 #include <algorithm>
 #include <array>
@@ -14,23 +14,6 @@ namespace mi::search {
 namespace {
 
 constexpr size_t kMaxTextBytes = size_t{1} << 30U;  // symbol positions are 32 bits
-
-// Where white space ends, from `at` on, and where it begins, before `at`.
-size_t after_spaces(std::string_view text, size_t at) {
-  for (size_t next = at; at < text.size(); at = next)
-    if (!is_white_space(next_code_point(text, next))) break;
-  return at;
-}
-size_t before_spaces(std::string_view text, size_t begin, size_t at) {
-  while (at > begin) {
-    size_t first = at - 1;
-    while (first > begin && (static_cast<uint8_t>(text[first]) & 0xc0U) == 0x80U) --first;
-    size_t next = first;
-    if (!is_white_space(next_code_point(text, next))) break;
-    at = first;
-  }
-  return at;
-}
 
 // Finds added tokens in text: the leftmost, and of those that start there the longest.
 class AddedTokens {
@@ -53,11 +36,11 @@ class AddedTokens {
         ++at;
         continue;
       }
-      const size_t end = found->second.strip_left ? before_spaces(text, done, at) : at;
+      const size_t end = found->second.strip_left ? before_white_space(text, done, at) : at;
       if (end > done) MI_CHECK(plain(text.substr(done, end - done)));
       token(found->second.id);
       at += found->first.size();
-      if (found->second.strip_right) at = after_spaces(text, at);
+      if (found->second.strip_right) at = after_white_space(text, at);
       done = at;
     }
     return done < text.size() ? plain(text.substr(done)) : Status{};
@@ -81,54 +64,47 @@ class AddedTokens {
   std::array<std::vector<size_t>, 256> lengths_;  // by first byte, falling
 };
 
-class BpeTokenizer final : public Tokenizer {
+class PieceTokenizer final : public Tokenizer {
  public:
-  BpeTokenizer(Bpe bpe, const TokenizerParts& parts, PreTokenizer pre_tokenizer)
-      : bpe_(std::move(bpe)),
-        pre_tokenizer_(std::move(pre_tokenizer)),
-        by_character_(parts.tables.by_character),
-        metaspace_(parts.metaspace),
-        nfc_(parts.nfc),
-        start_(parts.start) {
-    decoded_.resize(static_cast<size_t>(bpe_.vocab()));
-    for (int32_t id = 0; id < bpe_.vocab(); ++id) {
-      decoded_[static_cast<size_t>(id)] = bpe_.bytes(id);
-    }
+  explicit PieceTokenizer(TokenizerParts parts) : parts_(std::move(parts)) {
+    for (int32_t id = 0; id < parts_.pieces->vocab(); ++id)
+      decoded_.push_back(parts_.pieces->bytes(id));
   }
 
   [[nodiscard]] Status add(const AddedToken& token);
   [[nodiscard]] Result<std::vector<int32_t>> encode(std::string_view text) const override;
   [[nodiscard]] Result<std::string> decode(std::span<const int32_t> ids) const override;
   [[nodiscard]] int vocab() const override { return static_cast<int>(decoded_.size()); }
-  [[nodiscard]] std::span<const int32_t> start() const override { return start_; }
+  [[nodiscard]] std::span<const int32_t> start() const override { return parts_.start; }
 
  private:
   // With kMetaspace for spaces.
   [[nodiscard]] std::string spaced(std::string_view text, bool first) const;
-  Bpe bpe_;
-  PreTokenizer pre_tokenizer_;
-  bool by_character_ = false;
-  Metaspace metaspace_;
-  bool nfc_ = false;
-  std::vector<int32_t> start_;
+  // Appends the ids of a stretch without added tokens.
+  [[nodiscard]] Status encode_plain(std::string_view text, bool first, PreTokenizer::Scratch& words,
+                                    std::vector<int32_t>& ids) const;
+  TokenizerParts parts_;
   AddedTokens raw_, normalized_;
   std::vector<std::string> decoded_;  // by id
 };
 
-Status BpeTokenizer::add(const AddedToken& token) {
+Status PieceTokenizer::add(const AddedToken& token) {
   if (static_cast<size_t>(token.id) >= decoded_.size()) {
     decoded_.resize(static_cast<size_t>(token.id) + 1);
   }
   decoded_[static_cast<size_t>(token.id)] = token.content;
-  std::string content = token.content;
-  if (token.normalized && nfc_) MI_CHECK(to_nfc(token.content, content));
-  (token.normalized ? normalized_ : raw_).add(content, token);
+  if (!token.normalized) {
+    raw_.add(token.content, token);
+    return {};
+  }
+  MI_TRY(const std::string content, parts_.normalizer.apply(token.content));
+  if (!content.empty()) normalized_.add(content, token);
   return {};
 }
 
-std::string BpeTokenizer::spaced(std::string_view text, bool first) const {
+std::string PieceTokenizer::spaced(std::string_view text, bool first) const {
   using Prefix = Metaspace::Prefix;
-  const Prefix prefix = metaspace_.prefix;
+  const Prefix prefix = parts_.metaspace->prefix;
   std::string out;
   if (prefix == Prefix::always_another ||
       (!text.starts_with(' ') && !text.starts_with(kMetaspace) &&
@@ -138,7 +114,27 @@ std::string BpeTokenizer::spaced(std::string_view text, bool first) const {
   return out;
 }
 
-Result<std::vector<int32_t>> BpeTokenizer::encode(std::string_view text) const try {
+Status PieceTokenizer::encode_plain(std::string_view text, bool first, PreTokenizer::Scratch& words,
+                                    std::vector<int32_t>& ids) const {
+  MI_CHECK(parts_.pre_tokenizer.split(text, words));
+  if (!parts_.metaspace) return parts_.pieces->encode(words.pieces, first, ids);
+  std::vector<std::string_view> cut;
+  for (const std::string_view word : words.pieces) {
+    // Not before the first word where the pre-tokenizer dropped what stood there.
+    const std::string all = spaced(word, first && word.data() == text.data());
+    cut.clear();
+    for (size_t at = 0; at < all.size();) {
+      const size_t next = parts_.metaspace->split ? all.find(kMetaspace, at + 1) : all.npos;
+      const size_t end = std::min(next, all.size());
+      cut.push_back(std::string_view(all).substr(at, end - at));
+      at = end;
+    }
+    MI_CHECK(parts_.pieces->encode(cut, first, ids));
+  }
+  return {};
+}
+
+Result<std::vector<int32_t>> PieceTokenizer::encode(std::string_view text) const try {
   if (text.size() > kMaxTextBytes) {
     return fail(Code::invalid_argument,
                 fmt::format("text: got {} bytes, at most {}", text.size(), kMaxTextBytes));
@@ -147,7 +143,6 @@ Result<std::vector<int32_t>> BpeTokenizer::encode(std::string_view text) const t
     return fail(Code::invalid_argument, fmt::format("text is not valid UTF-8 at byte {}", *bad));
   }
   std::vector<int32_t> ids;
-  Bpe::Scratch merge_scratch;
   PreTokenizer::Scratch words;
   bool first = true;
   const auto token = [&](int32_t id) {
@@ -155,26 +150,13 @@ Result<std::vector<int32_t>> BpeTokenizer::encode(std::string_view text) const t
     first = false;
   };
   const auto plain = [&](std::string_view part) -> Status {
-    if (by_character_) {
-      const std::string text_of = spaced(part, first);
-      first = false;
-      for (size_t at = 0; at < text_of.size();) {
-        const size_t next = metaspace_.split ? text_of.find(kMetaspace, at + 1) : std::string::npos;
-        const size_t end = std::min(next, text_of.size());
-        bpe_.encode_word(std::string_view(text_of).substr(at, end - at), merge_scratch, ids);
-        at = end;
-      }
-      return {};
-    }
-    MI_CHECK(pre_tokenizer_.split(part, words));
-    for (const std::string_view word : words.pieces) bpe_.encode_word(word, merge_scratch, ids);
-    return {};
+    const bool begins = first;
+    first = false;
+    return encode_plain(part, begins, words, ids);
   };
   const auto normalize = [&](std::string_view part) -> Status {
-    if (!nfc_) return normalized_.split(part, plain, token);
-    std::string composed;
-    MI_CHECK(to_nfc(part, composed));
-    return normalized_.split(composed, plain, token);
+    MI_TRY(const std::string normal, parts_.normalizer.apply(part));
+    return normalized_.split(normal, plain, token);
   };
   MI_CHECK(raw_.split(text, normalize, token));
   return ids;
@@ -182,7 +164,7 @@ Result<std::vector<int32_t>> BpeTokenizer::encode(std::string_view text) const t
   return fail(Code::out_of_memory, "tokenizer: no memory for this text");
 }
 
-Result<std::string> BpeTokenizer::decode(std::span<const int32_t> ids) const try {
+Result<std::string> PieceTokenizer::decode(std::span<const int32_t> ids) const try {
   std::string text;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= vocab()) {
@@ -198,19 +180,17 @@ Result<std::string> BpeTokenizer::decode(std::span<const int32_t> ids) const try
 
 }  // namespace
 
-Result<std::unique_ptr<Tokenizer>> make_bpe_tokenizer(TokenizerParts parts,
-                                                      const std::string& file) {
-  MI_TRY(Bpe bpe, Bpe::build(parts.tables, file));
-  auto tokenizer =
-      std::make_unique<BpeTokenizer>(std::move(bpe), parts, std::move(parts.pre_tokenizer));
-  for (const AddedToken& token : parts.added) {
+Result<std::unique_ptr<Tokenizer>> make_tokenizer(TokenizerParts parts, const std::string& file) {
+  const auto added = std::move(parts.added);
+  auto tokenizer = std::make_unique<PieceTokenizer>(std::move(parts));
+  for (const AddedToken& token : added) {
     if (token.content.empty() || find_invalid_utf8(token.content)) {
       return fail(Code::schema,
                   fmt::format("{}: added token {}: expected non-empty UTF-8", file, token.id));
     }
     MI_CHECK(tokenizer->add(token));
   }
-  for (const int32_t id : parts.start)
+  for (const int32_t id : tokenizer->start())
     if (id < 0 || id >= tokenizer->vocab())
       return fail(Code::schema, fmt::format("{}: start token: got id {}, expected 0 to {}", file,
                                             id, tokenizer->vocab() - 1));
