@@ -31,25 +31,21 @@ inline void pack_pairs(const KeyValueRows& rows, int64_t tile, std::byte* packed
   const PackedPairs out(packed, dim, rows.n_kv);
   const int64_t end = rows.n_kv < (tile + 1) * kKeyTile ? rows.n_kv : (tile + 1) * kKeyTile;
   for (int64_t key = tile * kKeyTile; key < end; ++key) {
-    const bf16* v = rows.v + key * rows.v_stride;
     __builtin_memcpy(const_cast<bf16*>(out.k) + key * dim, rows.k + key * rows.k_stride,
                      static_cast<size_t>(dim) * sizeof(bf16));
-    if (key % 2 == 1)
-      interleave(v - rows.v_stride, v, dim, const_cast<bf16*>(out.v) + (key - 1) * dim);
+    if (rows.v == nullptr || key % 2 == 0) continue;
+    const bf16* v = rows.v + key * rows.v_stride;
+    interleave(v - rows.v_stride, v, dim, const_cast<bf16*>(out.v) + (key - 1) * dim);
   }
 }
 
-// What pack_query writes: dim rounded up to the width of a transposition.
-inline int64_t query_elements(int dim) {
-  return (dim + 31) / 32 * 32 * int64_t{kRowBlock};
-}
-
-// q [rows, dim] as pairs of dims by lanes: [dim / 2][64][2]. Lanes past `rows` repeat the last row.
-inline void pack_query(const bf16* q, int64_t stride, int rows, int dim, bf16* packed) {
+// Rows [count, dim] as pairs of dims by lanes: [padded(dim) / 2][64][2]. Lanes past `count` repeat
+// the last row.
+inline void pack_lane_pairs(const bf16* rows, int64_t stride, int count, int dim, bf16* packed) {
   for (int r = 0; r < kRowBlock; r += 16) {
     const bf16* row[16];
-    for (int i = 0; i < 16; ++i) row[i] = q + (r + i < rows ? r + i : rows - 1) * stride;
-    for (int x = 0; x < dim; x += 32)
+    for (int i = 0; i < 16; ++i) row[i] = rows + (r + i < count ? r + i : count - 1) * stride;
+    for (int x = 0; x < dim; x += kPanel)
       transpose_pairs(row, x, dim, packed + x * kRowBlock + 2 * r, 2 * kRowBlock);
   }
 }
@@ -68,7 +64,7 @@ inline void pair_rows(float* rows, int pairs) {
     }
 }
 
-// One head's input; q as of pack_query.
+// One head's input; q as of pack_lane_pairs.
 struct PairedRows {
   const KeyValueRows& rows;
   PackedPairs packed;
@@ -137,10 +133,10 @@ inline void attend_pairs(const PackedGroup& group, void* scratch) {
     const int rows = shape.rows(part.block);
     const int64_t first = shape.first_row(part.block);
     Carver carve{static_cast<char*>(scratch)};
-    auto* q = reinterpret_cast<bf16*>(carve.floats(query_elements(dim) / 2));
+    auto* q = reinterpret_cast<bf16*>(carve.floats(int64_t{kRowBlock} * padded(dim) / 2));
     auto* paired = reinterpret_cast<bf16*>(carve.floats(int64_t{dim} / 2 * kKeyTile));
     const BlockState state(carve, dim);
-    pack_query(part.q + first * group.q_stride, group.q_stride, rows, dim, q);
+    pack_lane_pairs(part.q + first * group.q_stride, group.q_stride, rows, dim, q);
     const PairedRows input{group.rows, {group.packed, dim, shape.n_kv}, q, paired};
     part.tiles = attend_keys(input, shape, part.block, part.keys, state);
     write_output(state, rows, dim, part.o + first * group.o_stride, group.o_stride);
@@ -148,28 +144,7 @@ inline void attend_pairs(const PackedGroup& group, void* scratch) {
   }
 }
 
-// Estimates: f32 queries keep all their bits, and keys become f32 tile by tile, so the f32 text
-// serves. Queries as two parts of bf16 would need twice the dot products, which then gain nothing.
-inline void probabilities_of_pairs(const ProbabilityRows& rows, const bf16* k, void* scratch) {
-  Carver carve{static_cast<char*>(scratch)};
-  float* wide = carve.floats(int64_t{kKeyTile} * rows.dim);
-  const auto widened = [&](int64_t begin, int count, const float** pointers) {
-    for (int t = 0; t < count; ++t) {
-      float* row = wide + int64_t{t} * rows.dim;
-      const bf16* key = k + (begin + t) * rows.dim;
-      for (int x = 0; x < rows.dim; x += 8)
-        _mm256_storeu_ps(
-            row + x,
-            _mm256_castsi256_ps(_mm256_slli_epi32(
-                _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(key + x))),
-                16)));
-      pointers[t] = row;
-    }
-  };
-  probability_rows(rows, widened, carve.at);
-}
-
-// Floats that either of the two needs.
 inline int64_t pair_scratch_floats(int dim) {
-  return query_elements(dim) / 2 + int64_t{dim} / 2 * kKeyTile + BlockState::floats(dim);
+  return int64_t{kRowBlock} * padded(dim) / 2 + int64_t{dim} / 2 * kKeyTile +
+         BlockState::floats(dim);
 }
