@@ -26,38 +26,63 @@ MI_INLINE void put_probabilities(const float* s, int64_t keys, float factor, flo
     _mm512_mask_storeu_ps(p + x, mask, value);
   }
 }
-MI_INLINE void put_code(__m512 value, __mmask16 mask, uint8_t* code) {
-  const __m512i floor =
-      _mm512_maskz_cvt_roundps_epi32(0xffff, value, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-  const __m512i clamped = _mm512_maskz_max_epi32(0xffff, floor, _mm512_setzero_si512());
-  _mm512_mask_cvtusepi32_storeu_epi8(code, mask, clamped);
+// 64 codes floor(value), clamped. By packing: as four stores of vpmovusdb they took a twelfth of
+// the estimate on AMD Zen 4.
+MI_INLINE void put_64_codes(const __m512 (&value)[4], int64_t keys, uint8_t* code) {
+  const auto floor = [&](int i) {
+    return _mm512_maskz_cvt_roundps_epi32(0xffff, value[i],
+                                          _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  };
+  constexpr uint32_t kAll = ~uint32_t{0};
+  const __m512i bytes = _mm512_maskz_packus_epi16(
+      ~uint64_t{0}, _mm512_maskz_packs_epi32(kAll, floor(0), floor(1)),
+      _mm512_maskz_packs_epi32(kAll, floor(2), floor(3)));  // four of each in turns
+  const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+  const __m512i codes = _mm512_maskz_permutexvar_epi32(0xffff, order, bytes);
+  if (keys >= 64) {
+    _mm512_storeu_si512(code, codes);
+  } else {
+    _mm512_mask_storeu_epi8(code, (uint64_t{1} << keys) - 1, codes);
+  }
 }
-// The same as codes; `zero` is what log2(p) = 0 is in sixteenths of an octave.
+// The same as codes; `zero` is what log2(p) = 0 is in sixteenths of an octave. Scores are read in
+// whole groups of 64.
 MI_INLINE void put_codes(const float* s, int64_t keys, float factor, float zero, uint8_t* code) {
-  for (int64_t x = 0; x < keys; x += 16) {
-    const auto mask = static_cast<__mmask16>(keys - x >= 16 ? 0xffff : (1 << (keys - x)) - 1);
-    const __m512 value =
-        _mm512_fmadd_ps(_mm512_loadu_ps(s + x), _mm512_set1_ps(16 * factor), _mm512_set1_ps(zero));
-    put_code(value, mask, code + x);
+  for (int64_t j = 0; j < keys; j += 64) {
+    __m512 value[4];
+    for (int i = 0; i < 4; ++i)
+      value[i] = _mm512_fmadd_ps(_mm512_loadu_ps(s + j + 16 * i), _mm512_set1_ps(16 * factor),
+                                 _mm512_set1_ps(zero));
+    put_64_codes(value, keys - j, code + j);
   }
 }
 
-// Codes of a + b: the exponent and a polynomial in the mantissa, log2 to 3e-5 (a code is 1/16).
+// log2 to 3e-5 (a code is 1/16): the exponent and a polynomial in the mantissa; of 0: -inf.
+MI_INLINE __m512 log2_coarse(__m512 x) {
+  const __m512 m = _mm512_maskz_getmant_ps(0xffff, x, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);
+  __m512 log = _mm512_fmadd_ps(_mm512_set1_ps(0.043004958f), m, _mm512_set1_ps(-0.40251339f));
+  log = _mm512_fmadd_ps(log, m, _mm512_set1_ps(1.5894743f));
+  log = _mm512_fmadd_ps(log, m, _mm512_set1_ps(-3.4898786f));
+  log = _mm512_fmadd_ps(log, m, _mm512_set1_ps(5.0478554f));
+  log = _mm512_fmadd_ps(log, m, _mm512_set1_ps(-2.7879262f));
+  return log + _mm512_maskz_getexp_ps(0xffff, x);
+}
+// Codes of a + b.
 inline void sum_codes(const float* a, const float* b, int64_t keys, float threshold,
                       uint8_t* code) {
   const __m512 zero = _mm512_set1_ps(kCodeAtThreshold - 16 * __builtin_log2f(threshold));
-  for (int64_t j = 0; j < keys; j += 16) {
-    const auto mask = static_cast<__mmask16>(keys - j >= 16 ? 0xffff : (1 << (keys - j)) - 1);
-    __m512 x = _mm512_maskz_loadu_ps(mask, a + j);
-    if (b != nullptr) x += _mm512_maskz_loadu_ps(mask, b + j);
-    const __m512 m = _mm512_maskz_getmant_ps(0xffff, x, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);
-    __m512 log = _mm512_fmadd_ps(_mm512_set1_ps(0.043004958f), m, _mm512_set1_ps(-0.40251339f));
-    log = _mm512_fmadd_ps(log, m, _mm512_set1_ps(1.5894743f));
-    log = _mm512_fmadd_ps(log, m, _mm512_set1_ps(-3.4898786f));
-    log = _mm512_fmadd_ps(log, m, _mm512_set1_ps(5.0478554f));
-    log = _mm512_fmadd_ps(log, m, _mm512_set1_ps(-2.7879262f));
-    log += _mm512_maskz_getexp_ps(0xffff, x);  // of 0: -inf
-    put_code(_mm512_fmadd_ps(log, _mm512_set1_ps(16), zero), mask, code + j);
+  for (int64_t j = 0; j < keys; j += 64) {
+    __m512 value[4];
+    for (int i = 0; i < 4; ++i) {
+      const int64_t x = j + 16 * i;
+      const auto mask = static_cast<__mmask16>(keys - x >= 16 ? 0xffff
+                                               : keys - x > 0 ? (1 << (keys - x)) - 1
+                                                              : 0);
+      __m512 sum = _mm512_maskz_loadu_ps(mask, a + x);
+      if (b != nullptr) sum += _mm512_maskz_loadu_ps(mask, b + x);
+      value[i] = _mm512_fmadd_ps(log2_coarse(sum), _mm512_set1_ps(16), zero);
+    }
+    put_64_codes(value, keys - j, code + j);
   }
 }
 
