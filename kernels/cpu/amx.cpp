@@ -95,12 +95,12 @@ class AmxBackend final : public Bf16Backend {
   }
   void packed_probabilities(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
                             void* scratch) const override {
-    packed_probability_rows<TileScores>(rows, packed, n_kv, nullptr, scratch);
+    packed_probability_rows(rows, packed, n_kv, nullptr, scratch);
   }
   [[nodiscard]] bool has_codes() const override { return true; }
   void packed_codes(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
                     const MassCodes& codes, void* scratch) const override {
-    packed_probability_rows<TileScores>(rows, packed, n_kv, &codes, scratch);
+    packed_probability_rows(rows, packed, n_kv, &codes, scratch);
   }
   void codes_of(const float* a, const float* b, int64_t keys, float threshold,
                 uint8_t* code) const override {
@@ -108,7 +108,7 @@ class AmxBackend final : public Bf16Backend {
   }
   [[nodiscard]] size_t packed_scratch_bytes(int head_dim, int64_t /*n_kv*/) const override {
     return static_cast<size_t>(std::max(attend_scratch_floats(head_dim),
-                                        probability_scratch_floats<TileScores>(head_dim))) *
+                                        RowSums<TileScores>::scratch_floats(head_dim))) *
            sizeof(float);
   }
 

@@ -65,12 +65,12 @@ class Avx512Bf16Backend final : public Bf16Backend {
   }
   void packed_probabilities(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
                             void* scratch) const override {
-    packed_probability_rows<PairScores>(rows, packed, n_kv, nullptr, scratch);
+    probabilities_of_pairs(rows, packed, n_kv, scratch);
   }
   [[nodiscard]] bool has_codes() const override { return true; }
   void packed_codes(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
                     const MassCodes& codes, void* scratch) const override {
-    packed_probability_rows<PairScores>(rows, packed, n_kv, &codes, scratch);
+    codes_of_pairs(rows, packed, n_kv, codes, scratch);
   }
   void codes_of(const float* a, const float* b, int64_t keys, float threshold,
                 uint8_t* code) const override {
@@ -80,9 +80,10 @@ class Avx512Bf16Backend final : public Bf16Backend {
                      uint64_t* words) const override {
     return compare_codes(code, keys, threshold, words);
   }
-  [[nodiscard]] size_t packed_scratch_bytes(int head_dim, int64_t /*n_kv*/) const override {
-    return static_cast<size_t>(std::max(pair_scratch_floats(head_dim),
-                                        probability_scratch_floats<PairScores>(head_dim))) *
+  [[nodiscard]] size_t packed_scratch_bytes(int head_dim, int64_t n_kv) const override {
+    return static_cast<size_t>(std::max(
+               pair_scratch_floats(head_dim),
+               RowSums<PairScores>::scratch_floats(head_dim) + KeptScores::scratch_floats(n_kv))) *
            sizeof(float);
   }
 
