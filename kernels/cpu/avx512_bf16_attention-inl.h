@@ -50,19 +50,21 @@ inline void pack_lane_pairs(const bf16* rows, int64_t stride, int count, int dim
   }
 }
 
-// Rounds rows 2i and 2i + 1 of [2 * pairs, 64] to bf16 and interleaves them, in place:
-// [pairs][64][2].
-inline void pair_rows(float* rows, int pairs) {
+// Two rows of 16 rounded to bf16 as pairs.
+MI_INLINE __m512i pairs_of(Vec first, Vec second) {
   const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
                                          8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  for (int i = 0; i < pairs; ++i)
-    for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
-      const float* from = rows + 2 * i * kRowBlock + r;
-      const __m512bh both = _mm512_cvtne2ps_pbh(Isa::load(from + kRowBlock), Isa::load(from));
-      _mm512_storeu_si512(rows + i * kRowBlock + r,
-                          _mm512_maskz_permutexvar_epi16(~uint32_t{0}, order, (__m512i)both));
-    }
+  return _mm512_maskz_permutexvar_epi16(~uint32_t{0}, order,
+                                        (__m512i)_mm512_cvtne2ps_pbh(second, first));
 }
+
+// As fine as bf16 needs it; leaves p as pairs of keys by lanes, [count / 2][64][2].
+struct PairedSoftmax {
+  static MI_INLINE Vec exp2(Vec x) { return exp2_coarse(x); }
+  static MI_INLINE void put(float* s, int t, Vec first, Vec second) {
+    _mm512_storeu_si512(s + t / 2 * kRowBlock, pairs_of(first, second));
+  }
+};
 
 // One head's input; q as of pack_lane_pairs.
 struct PairedRows {
@@ -71,13 +73,14 @@ struct PairedRows {
   const bf16* q;
   bf16* paired;  // [kKeyTile / 2][dim][2]
 
+  using Softmax = PairedSoftmax;
   void score(const int32_t* keys, int count, float* s) const {
     const Bf16Pair* row[kKeyTile];
     for (int t = 0; t < count; ++t)
       row[t] = reinterpret_cast<const Bf16Pair*>(packed.k + keys[t] * int64_t{rows.head_dim});
     tile_product<true>(row, count, rows.head_dim / 2, reinterpret_cast<const Bf16Pair*>(q), s);
   }
-  void add_output(const int32_t* keys, int count, float* p, float* out) const {
+  void add_output(const int32_t* keys, int count, const float* p, float* out) const {
     const int dim = rows.head_dim;
     const int pairs = (count + 1) / 2;
     const Bf16Pair* row[kKeyTile / 2];
@@ -93,9 +96,6 @@ struct PairedRows {
       }
       row[i] = reinterpret_cast<const Bf16Pair*>(pair);
     }
-    if (count % 2 != 0)
-      for (int r = 0; r < kRowBlock; ++r) p[count * kRowBlock + r] = 0;
-    pair_rows(p, pairs);
     tile_product<false>(row, dim, pairs, reinterpret_cast<const Bf16Pair*>(p), out);
   }
 };
@@ -105,10 +105,13 @@ inline void write_output(const BlockState& state, int rows, int dim, bf16* o, in
   for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
     const Vec sum = Isa::load(state.sum + r);
     const Vec inverse = sum > Isa::set1(0.0f) ? Isa::set1(1.0f) / sum : Isa::set1(0.0f);
-    for (int k = 0; k < dim; ++k)
-      Isa::store(state.out + k * kRowBlock + r, Isa::load(state.out + k * kRowBlock + r) * inverse);
+    for (int k = 0; k < dim; k += 2) {
+      const float* from = state.out + k * kRowBlock + r;
+      _mm512_storeu_si512(
+          state.out + k / 2 * kRowBlock + r,
+          pairs_of(Isa::load(from) * inverse, Isa::load(from + kRowBlock) * inverse));
+    }
   }
-  pair_rows(state.out, dim / 2);
   const auto* pairs = reinterpret_cast<const bf16*>(state.out);
   alignas(64) bf16 block[16 * 32];
   for (int x = 0; x < dim; x += 32) {

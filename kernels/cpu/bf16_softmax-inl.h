@@ -4,7 +4,6 @@
 // A row's reference maximum may lag this far (in powers of two) behind the true one: P stays far
 // from bf16's limits, and O is rescaled almost never.
 inline constexpr float kSlack = 8;
-inline constexpr float kNoTop = -1e30f;  // finite: -inf - top must not be NaN
 
 // 2^x, x <= kSlack, relative error 7.5e-5 (bf16 rounds by 2e-3); 0 for -inf.
 MI_INLINE __m512 exp2_coarse(__m512 x) {
@@ -47,12 +46,4 @@ MI_INLINE bool softmax_row(const float* s, int keys, float factor, float* top, f
   }
   _mm512_store_ps(sum, total);
   return rose;
-}
-
-// Scores in units where softmax_row's factor applies: base 2 unless a positive scale will do that.
-inline float score_factor(float scale, float softcap) {
-  return softcap == 0 && scale > 0 ? scale * kLog2e : 1.0f;
-}
-inline void finish_scores(float* s, int64_t rows_of_64, float scale, float softcap) {
-  if (softcap != 0 || !(scale > 0)) scale_tile(s, static_cast<int>(rows_of_64), scale, softcap);
 }

@@ -2,6 +2,7 @@
 // target region after attention-inl.h.
 
 struct NoProducts {
+  using Softmax = WideSoftmax;
   void score(const int32_t*, int, float*) const {}
   void add_output(const int32_t*, int, const float*, float*) const {}
 };
