@@ -68,7 +68,10 @@ inline void mask_key(float* s_row, int64_t past) {
     Isa::store(s_row + r, Isa::load(s_row + r) + Isa::load(mask + r));
 }
 
-// Walks the set bits of a bitmap in tiles of up to 64 key positions.
+// Keys whose softmax is made at a time: two tiles.
+inline constexpr int kAttendKeys = 2 * kKeyTile;
+
+// Walks the set bits of a bitmap in steps of up to kAttendKeys key positions.
 struct KeyCursor {
   const uint64_t* words;  // null: every key
   int64_t end;
@@ -76,13 +79,14 @@ struct KeyCursor {
   uint64_t word = 0;
   int64_t next_word = 0;
 
-  int next_tile(int32_t* keys) {
+  int next_step(int32_t* keys) {
     int count = 0;
     if (words == nullptr) {
-      while (count < kKeyTile && position < end) keys[count++] = static_cast<int32_t>(position++);
+      while (count < kAttendKeys && position < end)
+        keys[count++] = static_cast<int32_t>(position++);
       return count;
     }
-    while (count < kKeyTile) {
+    while (count < kAttendKeys) {
       if (word == 0) {
         if (next_word * 64 >= end) break;
         word = words[next_word++];
@@ -101,10 +105,10 @@ struct BlockState {
   float* s;    // [64 keys, 64] scores of a tile, then its p
   float* top;  // [64] largest score so far, base-2 units
   float* sum;  // [64] sum of p
-  static constexpr int64_t floats(int dim) { return kRowBlock * (dim + kKeyTile + 2); }
+  static constexpr int64_t floats(int dim) { return kRowBlock * (dim + kAttendKeys + 2); }
   BlockState(Carver& carve, int dim)
       : out(carve.floats(static_cast<int64_t>(dim) * kRowBlock)),
-        s(carve.floats(kKeyTile * kRowBlock)),
+        s(carve.floats(kAttendKeys * kRowBlock)),
         top(carve.floats(kRowBlock)),
         sum(carve.floats(kRowBlock)) {
     for (int64_t i = 0; i < static_cast<int64_t>(dim) * kRowBlock; ++i) out[i] = 0;
@@ -137,12 +141,12 @@ struct WideRows {
   const float* q;  // [dim, 64]
 
   void score(const int32_t* keys, int count, float* s) const {
-    const float* rows[kKeyTile];
+    const float* rows[kAttendKeys];
     for (int t = 0; t < count; ++t) rows[t] = head.k + keys[t] * head.k_stride;
     tile_product<true>(rows, count, head.head_dim, q, s);
   }
   void add_output(const int32_t* keys, int count, const float* p, float* out) const {
-    const float* rows[kKeyTile];
+    const float* rows[kAttendKeys];
     for (int t = 0; t < count; ++t) rows[t] = head.v + keys[t] * head.v_stride;
     tile_product<false>(rows, head.head_dim, count, p, out);
   }
@@ -198,17 +202,18 @@ int64_t attend_keys(const Rows& input, const AttentionHead& head, int64_t block,
   const int64_t first_limit = head.first_row(block) + head.offset();  // last key row 0 sees
   const float factor = score_factor(head.scale, head.softcap);
   float* s = state.s;
-  int32_t tile_keys[kKeyTile];
+  int32_t step_keys[kAttendKeys];
   KeyCursor cursor{keys, head.keys_end(block)};
   int64_t tiles = 0;
-  for (int count = 0; (count = cursor.next_tile(tile_keys)) > 0; ++tiles) {
-    input.score(tile_keys, count, s);
+  for (int count = 0; (count = cursor.next_step(step_keys)) > 0;
+       tiles += (count + kKeyTile - 1) / kKeyTile) {
+    input.score(step_keys, count, s);
     finish_scores(s, count, head.scale, head.softcap);
-    if (tile_keys[count - 1] > first_limit)
-      for (int t = 0; t < count; ++t) mask_key(s + t * kRowBlock, tile_keys[t] - first_limit);
+    if (step_keys[count - 1] > first_limit)
+      for (int t = 0; t < count; ++t) mask_key(s + t * kRowBlock, step_keys[t] - first_limit);
     for (int lane = 0; lane < kRowBlock; lane += Isa::kGroupLanes)
       softmax_lanes<typename Rows::Softmax>(state, lane, count, head.head_dim, factor);
-    input.add_output(tile_keys, count, s, state.out);
+    input.add_output(step_keys, count, s, state.out);
   }
   return tiles;
 }

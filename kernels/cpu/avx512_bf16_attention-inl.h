@@ -71,11 +71,11 @@ struct PairedRows {
   const KeyValueRows& rows;
   PackedPairs packed;
   const bf16* q;
-  bf16* paired;  // [kKeyTile / 2][dim][2]
+  bf16* paired;  // [kAttendKeys / 2][dim][2]
 
   using Softmax = PairedSoftmax;
   void score(const int32_t* keys, int count, float* s) const {
-    const Bf16Pair* row[kKeyTile];
+    const Bf16Pair* row[kAttendKeys];
     for (int t = 0; t < count; ++t)
       row[t] = reinterpret_cast<const Bf16Pair*>(packed.k + keys[t] * int64_t{rows.head_dim});
     tile_product<true>(row, count, rows.head_dim / 2, reinterpret_cast<const Bf16Pair*>(q), s);
@@ -83,7 +83,7 @@ struct PairedRows {
   void add_output(const int32_t* keys, int count, const float* p, float* out) const {
     const int dim = rows.head_dim;
     const int pairs = (count + 1) / 2;
-    const Bf16Pair* row[kKeyTile / 2];
+    const Bf16Pair* row[kAttendKeys / 2];
     for (int i = 0; i < pairs; ++i) {
       const int64_t key = keys[2 * i];
       // A last key without a neighbour is paired with itself, whose second p is 0.
@@ -137,7 +137,7 @@ inline void attend_pairs(const PackedGroup& group, void* scratch) {
     const int64_t first = shape.first_row(part.block);
     Carver carve{static_cast<char*>(scratch)};
     auto* q = reinterpret_cast<bf16*>(carve.floats(int64_t{kRowBlock} * padded(dim) / 2));
-    auto* paired = reinterpret_cast<bf16*>(carve.floats(int64_t{dim} / 2 * kKeyTile));
+    auto* paired = reinterpret_cast<bf16*>(carve.floats(int64_t{dim} / 2 * kAttendKeys));
     const BlockState state(carve, dim);
     pack_lane_pairs(part.q + first * group.q_stride, group.q_stride, rows, dim, q);
     const PairedRows input{group.rows, {group.packed, dim, shape.n_kv}, q, paired};
@@ -148,6 +148,6 @@ inline void attend_pairs(const PackedGroup& group, void* scratch) {
 }
 
 inline int64_t pair_scratch_floats(int dim) {
-  return int64_t{kRowBlock} * padded(dim) / 2 + int64_t{dim} / 2 * kKeyTile +
+  return int64_t{kRowBlock} * padded(dim) / 2 + int64_t{dim} / 2 * kAttendKeys +
          BlockState::floats(dim);
 }
