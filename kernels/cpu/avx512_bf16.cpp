@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "kernels/cpu/bf16_backend.h"
 #include "kernels/cpu/target_region.h"
@@ -20,6 +21,8 @@ MI_TARGET_BEGIN("avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx2,fma,popcnt")
 #include "kernels/cpu/bf16_probability-inl.h"
 #include "kernels/cpu/avx512_bf16_attention-inl.h"
 #include "kernels/cpu/avx512_bf16_probability-inl.h"
+#include "kernels/cpu/score-inl.h"
+#include "kernels/cpu/avx512_bf16_score-inl.h"
 #include "kernels/cpu/peak_avx512-inl.h"
 MI_TARGET_END
 
@@ -79,6 +82,10 @@ class Avx512Bf16Backend final : public Bf16Backend {
   int64_t codes_from(const uint8_t* code, int64_t keys, uint8_t threshold,
                      uint64_t* words) const override {
     return compare_codes(code, keys, threshold, words);
+  }
+  void score(const ScoreBlock& block, void* scratch) const override {
+    if (block.rows.k == nullptr) return f32().score(block, scratch);
+    score_block<PairProducts>(block, scratch);
   }
   [[nodiscard]] size_t packed_scratch_bytes(int head_dim, int64_t n_kv) const override {
     return static_cast<size_t>(std::max(
