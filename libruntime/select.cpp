@@ -109,10 +109,13 @@ int64_t fill_tile(const kernels::Backend& backend, const uint8_t* code, int64_t 
     (enough ? low : high) = middle;
   }
   int64_t missing = wanted - backend.codes_from(code, keys, static_cast<uint8_t>(high), words);
-  for (int64_t j = 0; missing > 0; ++j) {
-    if (code[j] != low) continue;
-    words[j / 64] |= uint64_t{1} << (j % 64);
-    --missing;
+  for (int64_t begin = 0; missing > 0; begin += 64) {
+    uint64_t& word = words[begin / 64];
+    uint64_t from_low = 0;
+    (void)backend.codes_from(code + begin, std::min<int64_t>(64, keys - begin),
+                             static_cast<uint8_t>(low), &from_low);
+    uint64_t left = from_low & ~word;
+    for (; left != 0 && missing > 0; left &= left - 1, --missing) word |= left & -left;
   }
   return wanted;
 }

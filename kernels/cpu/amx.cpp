@@ -37,6 +37,8 @@ MI_TARGET_BEGIN("avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx2,fma,popcnt,a
 #include "kernels/cpu/tile-inl.h"
 #include "kernels/cpu/bf16_pairs-inl.h"
 #include "kernels/cpu/attention-inl.h"
+#include "kernels/cpu/bf16_softmax-inl.h"
+#include "kernels/cpu/bf16_probability-inl.h"
 #include "kernels/cpu/amx_tiles-inl.h"
 #include "kernels/cpu/amx_attention-inl.h"
 #include "kernels/cpu/amx_probability-inl.h"
@@ -59,20 +61,6 @@ inline void pack_tile(const KeyValueRows& rows, int64_t tile, std::byte* packed)
     if (rows.v != nullptr)
       pack_unit_values(v, rows.head_dim, const_cast<bf16*>(out.v) + unit * size);
   }
-}
-
-inline int64_t compare_codes(const uint8_t* code, int64_t keys, uint8_t threshold,
-                             uint64_t* words) {
-  const __m512i limit = _mm512_set1_epi8(static_cast<char>(threshold));
-  int64_t found = 0;
-  for (int64_t j = 0; j < keys; j += 64) {
-    const __mmask64 mask = keys - j >= 64 ? ~uint64_t{0} : (uint64_t{1} << (keys - j)) - 1;
-    const uint64_t bits =
-        _mm512_mask_cmpge_epu8_mask(mask, _mm512_maskz_loadu_epi8(mask, code + j), limit);
-    found += __builtin_popcountll(bits);
-    if (words != nullptr) words[j / 64] = bits;
-  }
-  return found;
 }
 MI_TARGET_END
 
@@ -107,20 +95,20 @@ class AmxBackend final : public Bf16Backend {
   }
   void packed_probabilities(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
                             void* scratch) const override {
-    packed_probability_rows(rows, PackedRows(packed, rows.dim, n_kv), nullptr, scratch);
+    packed_probability_rows(rows, packed, n_kv, nullptr, scratch);
   }
   [[nodiscard]] bool has_codes() const override { return true; }
   void packed_codes(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
                     const MassCodes& codes, void* scratch) const override {
-    packed_probability_rows(rows, PackedRows(packed, rows.dim, n_kv), &codes, scratch);
+    packed_probability_rows(rows, packed, n_kv, &codes, scratch);
   }
   void codes_of(const float* a, const float* b, int64_t keys, float threshold,
                 uint8_t* code) const override {
     sum_codes(a, b, keys, threshold, code);
   }
   [[nodiscard]] size_t packed_scratch_bytes(int head_dim, int64_t /*n_kv*/) const override {
-    return static_cast<size_t>(
-               std::max(attend_scratch_floats(head_dim), probability_scratch_floats(head_dim))) *
+    return static_cast<size_t>(std::max(attend_scratch_floats(head_dim),
+                                        RowSums<TileScores>::scratch_floats(head_dim))) *
            sizeof(float);
   }
 

@@ -1,5 +1,5 @@
 // bf16 flash attention of one row block by tiles: S = Q K^T (f32), P = 2^(S - top) rounded to bf16,
-// O += P V (f32). Included after amx_tiles-inl.h.
+// O += P V (f32). Included after amx_tiles-inl.h and bf16_softmax-inl.h.
 //
 // A step takes 256 keys: its 64 x 256 scores and probabilities (96 KiB) stay in L2, and O is loaded
 // and stored once per step (that costs as much as half of P V's products at 128 keys). Measured at
@@ -8,11 +8,6 @@
 // the softmax compete, and the second score buffer costs cache).
 
 inline constexpr int kStepUnits = 8;
-// A row's reference maximum may lag this far (in powers of two) behind the true one: P stays far
-// from bf16's limits, and O is rescaled almost never.
-inline constexpr float kSlack = 8;
-inline constexpr float kNoTop = -1e30f;  // finite: -inf - top must not be NaN
-
 struct Unit {
   const bf16* k;
   const bf16* v;
@@ -25,15 +20,6 @@ struct Unit {
                          : count < kUnitKeys || at[kUnitKeys - 1] > limit;
   }
 };
-
-// 2^x, x <= kSlack, relative error 7.5e-5 (bf16 rounds by 2e-3); 0 for -inf.
-MI_INLINE __m512 exp2_coarse(__m512 x) {
-  const __m512 r = _mm512_maskz_reduce_ps(0xffff, x, 1);  // x - floor(x)
-  __m512 poly = _mm512_fmadd_ps(_mm512_set1_ps(0.07802452f), r, _mm512_set1_ps(0.22606716f));
-  poly = _mm512_fmadd_ps(poly, r, _mm512_set1_ps(0.69583351f));
-  poly = _mm512_fmadd_ps(poly, r, _mm512_set1_ps(0.99992521f));
-  return _mm512_maskz_scalef_ps(0xffff, poly, x);
-}
 
 inline void copy_query(const bf16* q, int64_t stride, int rows, int dim, bf16* out) {
   const int wide = padded(dim);
@@ -84,48 +70,6 @@ inline void mask_unit(const Unit& unit, int64_t first_limit, float* s, int64_t s
       _mm512_mask_storeu_ps(s + r * stride + half, hidden, _mm512_set1_ps(kNegativeInfinity));
     }
   }
-}
-
-// One row: p = 2^(s * factor - top), unless only its sum is wanted; true when top rose, by *shrink
-// in powers of two.
-template <bool kKeep = true>
-MI_INLINE bool softmax_row(const float* s, int keys, float factor, float* top, float* sum, bf16* p,
-                           float* shrink) {
-  __m512 highest = _mm512_loadu_ps(s);
-  for (int x = 16; x < keys; x += 16)
-    highest = _mm512_mask_max_ps(highest, 0xffff, highest, _mm512_loadu_ps(s + x));
-  const __m512 scale = _mm512_set1_ps(factor);
-  __m512 reference = _mm512_set1_ps(*top);
-  __m512 total = _mm512_load_ps(sum);
-  const __mmask16 over =
-      _mm512_cmp_ps_mask(highest * scale, reference + _mm512_set1_ps(kSlack), _CMP_GT_OQ);
-  const bool rose = over != 0;
-  if (__builtin_expect(static_cast<int>(rose), 0) != 0) {
-    alignas(64) float lanes[16];
-    _mm512_store_ps(lanes, highest * scale);
-    float new_top = *top;
-    for (float lane : lanes) new_top = lane > new_top ? lane : new_top;
-    *shrink = __builtin_exp2f(*top - new_top);
-    *top = new_top;
-    reference = _mm512_set1_ps(new_top);
-    total *= _mm512_set1_ps(*shrink);
-  }
-  for (int x = 0; x < keys; x += 32) {
-    const __m512 a = exp2_coarse(_mm512_fmsub_ps(_mm512_loadu_ps(s + x), scale, reference));
-    const __m512 b = exp2_coarse(_mm512_fmsub_ps(_mm512_loadu_ps(s + x + 16), scale, reference));
-    total += a + b;
-    if (kKeep) _mm512_store_si512(p + x, (__m512i)_mm512_cvtne2ps_pbh(b, a));
-  }
-  _mm512_store_ps(sum, total);
-  return rose;
-}
-
-// Scores in units where softmax_row's factor applies: base 2 unless a positive scale will do that.
-inline float score_factor(float scale, float softcap) {
-  return softcap == 0 && scale > 0 ? scale * kLog2e : 1.0f;
-}
-inline void finish_scores(float* s, int64_t rows_of_64, float scale, float softcap) {
-  if (softcap != 0 || !(scale > 0)) scale_tile(s, static_cast<int>(rows_of_64), scale, softcap);
 }
 
 // Keys of one step: runs that fill an aligned unit are used where they lie packed, all other keys

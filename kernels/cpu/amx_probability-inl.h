@@ -1,141 +1,75 @@
-// Softmax rows of a few queries over packed bf16 keys, for the estimators. Included after
-// amx_attention-inl.h. Queries are rounded to bf16, as the keys are. Scores are computed twice, for
-// the sums and for the values: tiles are cheaper than a round trip of the rows through memory.
+// The estimators' probabilities by tiles. Included after amx_tiles-inl.h and
+// bf16_probability-inl.h. Scores are computed twice, for the sums and for the values: tiles are
+// cheaper than a round trip of the rows through memory.
 
-inline void round_query(const ProbabilityRows& rows, bf16* out) {
-  const int wide = padded(rows.dim);
-  for (int r = 0; r < kRowBlock; ++r)
-    for (int x = 0; x < wide; x += 16) {
-      const int left = r < rows.rows ? rows.dim - x : 0;
-      const auto mask = static_cast<__mmask16>(left >= 16 ? 0xffff
-                                               : left > 0 ? (1 << left) - 1
-                                                          : 0);
-      const __m512 q = _mm512_maskz_loadu_ps(mask, rows.q + r * rows.q_stride + x);
-      _mm256_store_si256(reinterpret_cast<__m256i*>(out + r * wide + x),
-                         (__m256i)_mm512_cvtneps_pbh(q));
-    }
-}
-
-inline int64_t probability_scratch_floats(int dim) {
-  return kRowBlock * (padded(dim) / 2 + kStepUnits * kUnitKeys + 1 + 16);
-}
-
-// One row of a step of scores, s * factor - top = log2(p), as probabilities.
-MI_INLINE void put_probabilities(const float* s, int64_t keys, float factor, float top, float* p) {
-  for (int64_t x = 0; x < keys; x += 16) {
-    const auto mask = static_cast<__mmask16>(keys - x >= 16 ? 0xffff : (1 << (keys - x)) - 1);
-    const __m512 value = exp2_coarse(
-        _mm512_fmsub_ps(_mm512_loadu_ps(s + x), _mm512_set1_ps(factor), _mm512_set1_ps(top)));
-    _mm512_mask_storeu_ps(p + x, mask, value);
-  }
-}
-MI_INLINE void put_code(__m512 value, __mmask16 mask, uint8_t* code) {
-  const __m512i floor =
-      _mm512_maskz_cvt_roundps_epi32(0xffff, value, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-  const __m512i clamped = _mm512_maskz_max_epi32(0xffff, floor, _mm512_setzero_si512());
-  _mm512_mask_cvtusepi32_storeu_epi8(code, mask, clamped);
-}
-// The same as codes; `zero` is what log2(p) = 0 is in sixteenths of an octave.
-MI_INLINE void put_codes(const float* s, int64_t keys, float factor, float zero, uint8_t* code) {
-  for (int64_t x = 0; x < keys; x += 16) {
-    const auto mask = static_cast<__mmask16>(keys - x >= 16 ? 0xffff : (1 << (keys - x)) - 1);
-    const __m512 value =
-        _mm512_fmadd_ps(_mm512_loadu_ps(s + x), _mm512_set1_ps(16 * factor), _mm512_set1_ps(zero));
-    put_code(value, mask, code + x);
-  }
-}
-
-// Codes of a + b: the exponent and a polynomial in the mantissa, log2 to 3e-5 (a code is 1/16).
-inline void sum_codes(const float* a, const float* b, int64_t keys, float threshold,
-                      uint8_t* code) {
-  const __m512 zero = _mm512_set1_ps(kCodeAtThreshold - 16 * __builtin_log2f(threshold));
-  for (int64_t j = 0; j < keys; j += 16) {
-    const auto mask = static_cast<__mmask16>(keys - j >= 16 ? 0xffff : (1 << (keys - j)) - 1);
-    __m512 x = _mm512_maskz_loadu_ps(mask, a + j);
-    if (b != nullptr) x += _mm512_maskz_loadu_ps(mask, b + j);
-    const __m512 m = _mm512_maskz_getmant_ps(0xffff, x, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);
-    __m512 log = _mm512_fmadd_ps(_mm512_set1_ps(0.043004958f), m, _mm512_set1_ps(-0.40251339f));
-    log = _mm512_fmadd_ps(log, m, _mm512_set1_ps(1.5894743f));
-    log = _mm512_fmadd_ps(log, m, _mm512_set1_ps(-3.4898786f));
-    log = _mm512_fmadd_ps(log, m, _mm512_set1_ps(5.0478554f));
-    log = _mm512_fmadd_ps(log, m, _mm512_set1_ps(-2.7879262f));
-    log += _mm512_maskz_getexp_ps(0xffff, x);  // of 0: -inf
-    put_code(_mm512_fmadd_ps(log, _mm512_set1_ps(16), zero), mask, code + j);
-  }
-}
-
-// To probabilities rows.p, or, where `codes` is given, to those.
-inline void packed_probability_rows(const ProbabilityRows& rows, const PackedRows& packed,
-                                    const MassCodes* codes, void* scratch) {
-  static constexpr TileConfig kConfig;
-  constexpr int kStepKeys = kStepUnits * kUnitKeys;
-  const int dim = padded(rows.dim);
-  Carver carve{static_cast<char*>(scratch)};
-  auto* q = reinterpret_cast<bf16*>(carve.floats(static_cast<int64_t>(kRowBlock) * dim / 2));
-  float* s = carve.floats(kRowBlock * kStepKeys);
-  float* top = carve.floats(kRowBlock);
-  float* sum = carve.floats(kRowBlock * 16);
-  round_query(rows, q);
-  int64_t end = 0;
-  for (int r = 0; r < rows.rows; ++r) end = rows.visible[r] > end ? rows.visible[r] : end;
-  for (int r = 0; r < kRowBlock; ++r) top[r] = kNoTop;
-  for (int i = 0; i < kRowBlock * 16; ++i) sum[i] = 0;
-  const float factor = score_factor(rows.scale, rows.softcap);
-  const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-
+struct TileScores {
+  static constexpr int kStepKeys = 256;
+  const ProbabilityRows& rows;
+  PackedRows packed;
+  bf16* q;                   // [64, padded(dim)]
   int64_t half_end[2] = {};  // row blocks of one group see 4096 keys more or less
-  for (int r = 0; r < rows.rows; ++r)
-    half_end[r / 32] = rows.visible[r] > half_end[r / 32] ? rows.visible[r] : half_end[r / 32];
 
-  const auto scores = [&](int64_t begin) {
+  static int64_t scratch_floats(int dim) { return kRowBlock * padded(dim) / 2; }
+  TileScores(const ProbabilityRows& of, const std::byte* keys, int64_t n_kv, Carver& carve)
+      : rows(of),
+        packed(keys, of.dim, n_kv),
+        q(reinterpret_cast<bf16*>(carve.floats(scratch_floats(of.dim)))) {
+    static constexpr TileConfig kConfig;
+    round_query(rows, q);
+    for (int r = 0; r < rows.rows; ++r)
+      half_end[r / 32] = rows.visible[r] > half_end[r / 32] ? rows.visible[r] : half_end[r / 32];
+    _tile_loadconfig(&kConfig);
+  }
+  ~TileScores() { _tile_release(); }
+  TileScores(const TileScores&) = delete;
+  TileScores& operator=(const TileScores&) = delete;
+
+  void operator()(int64_t begin, float* s) const {
+    const int dim = padded(rows.dim);
     memory_fence();
-    for (int i = 0; i < kStepUnits; ++i)
+    for (int i = 0; i < kStepKeys / kUnitKeys; ++i)
       for (int half = 0; half < rows.rows; half += 32)
         if (begin + i * kUnitKeys < half_end[half / 32])
           score_tile(q + half * dim, dim,
                      packed.k + (begin / kUnitKeys + i) * unit_elements(rows.dim),
                      s + half * kStepKeys + i * kUnitKeys, kStepKeys, [] {});
     memory_fence();
-    finish_scores(s, kStepKeys, rows.scale, rows.softcap);
-    for (int r = 0; r < rows.rows; ++r) {
-      const int64_t shown = rows.visible[r] - begin;
-      if (shown >= kStepKeys || (shown <= 0 && codes != nullptr)) continue;
-      for (int64_t x = shown > 0 ? shown / 16 * 16 : 0; x < kStepKeys; x += 16) {
-        const __mmask16 hidden = _mm512_cmpge_epi32_mask(
-            lanes, _mm512_set1_epi32(static_cast<int32_t>(shown > x ? shown - x : 0)));
-        _mm512_mask_storeu_ps(s + r * kStepKeys + x, hidden, _mm512_set1_ps(kNegativeInfinity));
-      }
-    }
-  };
-  _tile_loadconfig(&kConfig);
-  for (int64_t begin = 0; begin < end; begin += kStepKeys) {
-    scores(begin);
-    float shrink = 0;  // no output to rescale
-    for (int r = 0; r < rows.rows; ++r)
-      if (begin < rows.visible[r])
-        (void)softmax_row<false>(s + r * kStepKeys, kStepKeys, factor, top + r, sum + r * 16,
-                                 nullptr, &shrink);
   }
-  for (int r = 0; r < rows.rows; ++r) {
-    float total = 0;
-    for (int lane = 0; lane < 16; ++lane) total += sum[r * 16 + lane];
-    top[r] += __builtin_log2f(total);
+};
+
+// Codes of a row of scores; `zero` is what log2(p) = 0 is in sixteenths of an octave. Scores are
+// read in whole groups of 64.
+MI_INLINE void put_codes(const float* s, int64_t keys, float factor, float zero, uint8_t* code) {
+  for (int64_t j = 0; j < keys; j += 64) {
+    __m512 value[4];
+    for (int i = 0; i < 4; ++i)
+      value[i] = _mm512_fmadd_ps(_mm512_loadu_ps(s + j + 16 * i), _mm512_set1_ps(16 * factor),
+                                 _mm512_set1_ps(zero));
+    put_64_codes(value, keys - j, code + j);
   }
+}
+
+// To probabilities rows.p, or, where `codes` is given, to those.
+inline void packed_probability_rows(const ProbabilityRows& rows, const std::byte* packed,
+                                    int64_t n_kv, const MassCodes* codes, void* scratch) {
+  Carver carve{static_cast<char*>(scratch)};
+  const RowSums<TileScores> sums(rows, packed, n_kv, carve);
+  sums.run(false, [](int64_t) {});
+  constexpr int kStepKeys = TileScores::kStepKeys;
   const float threshold = codes != nullptr ? __builtin_log2f(codes->threshold) : 0;
-  for (int64_t begin = 0; begin < end; begin += kStepKeys) {
-    scores(begin);
-    const int64_t keys = end - begin < kStepKeys ? end - begin : kStepKeys;
+  for (int64_t begin = 0; begin < sums.end; begin += kStepKeys) {
+    sums.step(begin, codes == nullptr);
+    const int64_t keys = sums.end - begin < kStepKeys ? sums.end - begin : kStepKeys;
     for (int r = 0; r < rows.rows; ++r) {
-      const float* row = s + r * kStepKeys;
+      const float* row = sums.s + r * kStepKeys;
       if (codes != nullptr) {
         const int64_t shown = rows.visible[r] - begin;
-        put_codes(row, shown < keys ? shown : keys, factor,
-                  kCodeAtThreshold - 16 * (top[r] + threshold),
+        put_codes(row, shown < keys ? shown : keys, sums.factor,
+                  kCodeAtThreshold - 16 * (sums.top[r] + threshold),
                   codes->code + r * codes->stride + begin);
       } else {
-        put_probabilities(row, keys, factor, top[r], rows.p + r * rows.p_stride + begin);
+        put_probabilities(row, keys, sums.factor, sums.top[r], rows.p + r * rows.p_stride + begin);
       }
     }
   }
-  _tile_release();
 }

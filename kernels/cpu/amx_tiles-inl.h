@@ -13,7 +13,6 @@
 // group of 8 (what vpunpck gives); so do the columns of O, until they are written.
 
 inline constexpr int kUnitKeys = 32;
-inline constexpr int kPanel = 32;  // dims per tile of A, and per pair of tiles of V
 inline constexpr int kTileElements = 16 * 32;
 
 struct alignas(64) TileConfig {
@@ -29,9 +28,6 @@ MI_INLINE void memory_fence() {
   asm volatile("" ::: "memory");
 }
 
-inline int padded(int dim) {
-  return (dim + kPanel - 1) / kPanel * kPanel;
-}
 // Elements of one unit of K, and of V.
 inline int64_t unit_elements(int dim) {
   return static_cast<int64_t>(kUnitKeys) * padded(dim);

@@ -8,6 +8,8 @@
 inline constexpr float kLog2e = 1.44269504088896341f;
 inline constexpr float kNegativeInfinity = -__builtin_huge_valf();
 
+inline constexpr float kNoTop = -1e30f;  // of a row without a key; finite: -inf - top is no NaN
+
 // Lane r of kCausal + 64 - t is 0 for r >= t and -inf below: key t positions past the first row's
 // limit is hidden from rows r < t.
 struct CausalMask {
@@ -50,6 +52,14 @@ inline void scale_tile(float* s, int count, float scale, float softcap) {
     Isa::store(s + i, tanh_of(Isa::load(s + i) * inner) * outer);
 }
 
+// Scores in units where a softmax's factor applies: base 2 unless a positive scale will do that.
+inline float score_factor(float scale, float softcap) {
+  return softcap == 0 && scale > 0 ? scale * kLog2e : 1.0f;
+}
+inline void finish_scores(float* s, int64_t rows_of_64, float scale, float softcap) {
+  if (softcap != 0 || !(scale > 0)) scale_tile(s, static_cast<int>(rows_of_64), scale, softcap);
+}
+
 // Hides key position `past` (counted from the first row's last visible key) from rows r < past.
 inline void mask_key(float* s_row, int64_t past) {
   if (past <= 0) return;
@@ -58,7 +68,10 @@ inline void mask_key(float* s_row, int64_t past) {
     Isa::store(s_row + r, Isa::load(s_row + r) + Isa::load(mask + r));
 }
 
-// Walks the set bits of a bitmap in tiles of up to 64 key positions.
+// Keys whose softmax is made at a time: two tiles.
+inline constexpr int kAttendKeys = 2 * kKeyTile;
+
+// Walks the set bits of a bitmap in steps of up to kAttendKeys key positions.
 struct KeyCursor {
   const uint64_t* words;  // null: every key
   int64_t end;
@@ -66,13 +79,14 @@ struct KeyCursor {
   uint64_t word = 0;
   int64_t next_word = 0;
 
-  int next_tile(int32_t* keys) {
+  int next_step(int32_t* keys) {
     int count = 0;
     if (words == nullptr) {
-      while (count < kKeyTile && position < end) keys[count++] = static_cast<int32_t>(position++);
+      while (count < kAttendKeys && position < end)
+        keys[count++] = static_cast<int32_t>(position++);
       return count;
     }
-    while (count < kKeyTile) {
+    while (count < kAttendKeys) {
       if (word == 0) {
         if (next_word * 64 >= end) break;
         word = words[next_word++];
@@ -89,17 +103,17 @@ struct KeyCursor {
 struct BlockState {
   float* out;  // [dim, 64] sum of p v
   float* s;    // [64 keys, 64] scores of a tile, then its p
-  float* top;  // [64] largest score so far
+  float* top;  // [64] largest score so far, base-2 units
   float* sum;  // [64] sum of p
-  static constexpr int64_t floats(int dim) { return kRowBlock * (dim + kKeyTile + 2); }
+  static constexpr int64_t floats(int dim) { return kRowBlock * (dim + kAttendKeys + 2); }
   BlockState(Carver& carve, int dim)
       : out(carve.floats(static_cast<int64_t>(dim) * kRowBlock)),
-        s(carve.floats(kKeyTile * kRowBlock)),
+        s(carve.floats(kAttendKeys * kRowBlock)),
         top(carve.floats(kRowBlock)),
         sum(carve.floats(kRowBlock)) {
     for (int64_t i = 0; i < static_cast<int64_t>(dim) * kRowBlock; ++i) out[i] = 0;
     for (int r = 0; r < kRowBlock; ++r) {
-      top[r] = kNegativeInfinity;
+      top[r] = kNoTop;
       sum[r] = 0;
     }
   }
@@ -110,57 +124,96 @@ struct BlockState {
   }
 };
 
+// How fine the softmax is and what it leaves in s for add_output: f32.
+struct WideSoftmax {
+  static MI_INLINE Vec exp2(Vec x) { return exp2_small(x); }
+  // p of keys t and t + 1.
+  static MI_INLINE void put(float* s, int t, Vec first, Vec second) {
+    Isa::store(s + t * kRowBlock, first);
+    Isa::store(s + (t + 1) * kRowBlock, second);
+  }
+};
+
 // One head's input, f32: keys are read where they lie.
 struct WideRows {
+  using Softmax = WideSoftmax;
   const AttentionHead& head;
   const float* q;  // [dim, 64]
 
   void score(const int32_t* keys, int count, float* s) const {
-    const float* rows[kKeyTile];
+    const float* rows[kAttendKeys];
     for (int t = 0; t < count; ++t) rows[t] = head.k + keys[t] * head.k_stride;
     tile_product<true>(rows, count, head.head_dim, q, s);
   }
   void add_output(const int32_t* keys, int count, const float* p, float* out) const {
-    const float* rows[kKeyTile];
+    const float* rows[kAttendKeys];
     for (int t = 0; t < count; ++t) rows[t] = head.v + keys[t] * head.v_stride;
     tile_product<false>(rows, head.head_dim, count, p, out);
   }
 };
+
+// s [count, 64] scores -> 2^(s * factor - top) as Softmax puts them.
+template <class Softmax>
+MI_INLINE void softmax_lanes(const BlockState& state, int lane, int count, int dim, float factor) {
+  float* s = state.s + lane;
+  Vec highest[kVecs];
+  for (int x = 0; x < kVecs; ++x) highest[x] = Isa::load(s + x * Isa::kLanes);
+  for (int t = 1; t < count; ++t)
+    for (int x = 0; x < kVecs; ++x)
+      highest[x] = Isa::max(highest[x], Isa::load(s + t * kRowBlock + x * Isa::kLanes));
+  const Vec scale = Isa::set1(factor);
+  for (int x = 0; x < kVecs; ++x) {
+    const int r = lane + x * Isa::kLanes;
+    Vec top = Isa::load(state.top + r);
+    Vec total = Isa::load(state.sum + r);
+    // Where a row's largest p is not 1, rounding it to bf16 errs by up to three times what is
+    // allowed.
+    if (Isa::greater(highest[x] * scale, top) != 0) {
+      const Vec old_top = top;
+      top = Isa::max(top, highest[x] * scale);
+      const Vec shrink = exp2_small(old_top - top);
+      total *= shrink;
+      Isa::store(state.top + r, top);
+      for (int k = 0; k < dim; ++k)
+        Isa::store(state.out + k * kRowBlock + r,
+                   Isa::load(state.out + k * kRowBlock + r) * shrink);
+    }
+    const Vec less = Isa::set1(0.0f) - top;
+    const auto p_of = [&](int t) {
+      const Vec score = Isa::load(state.s + t * kRowBlock + r);
+      const Vec p = Softmax::exp2(Isa::fma(score, scale, less));
+      total += p;
+      return p;
+    };
+    int t = 0;
+    for (; t + 2 <= count; t += 2) {
+      const Vec first = p_of(t);
+      Softmax::put(state.s + r, t, first, p_of(t + 1));
+    }
+    if (t < count) Softmax::put(state.s + r, t, p_of(t), Isa::set1(0.0f));
+    Isa::store(state.sum + r, total);
+  }
+}
 
 // Every selected key of one row block; returns executed tiles.
 template <class Rows>
 int64_t attend_keys(const Rows& input, const AttentionHead& head, int64_t block,
                     const uint64_t* keys, const BlockState& state) {
   const int64_t first_limit = head.first_row(block) + head.offset();  // last key row 0 sees
-  const auto [out, s, top, sum] = state;
-  int32_t tile_keys[kKeyTile];
+  const float factor = score_factor(head.scale, head.softcap);
+  float* s = state.s;
+  int32_t step_keys[kAttendKeys];
   KeyCursor cursor{keys, head.keys_end(block)};
   int64_t tiles = 0;
-  for (int count = 0; (count = cursor.next_tile(tile_keys)) > 0; ++tiles) {
-    input.score(tile_keys, count, s);
-    scale_tile(s, count, head.scale, head.softcap);
-    if (tile_keys[count - 1] > first_limit)
-      for (int t = 0; t < count; ++t) mask_key(s + t * kRowBlock, tile_keys[t] - first_limit);
-
-    for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
-      const Vec old_top = Isa::load(top + r);
-      Vec new_top = old_top;
-      for (int t = 0; t < count; ++t) new_top = Isa::max(new_top, Isa::load(s + t * kRowBlock + r));
-      // A row that has seen no key yet keeps -inf; subtract 0 there so that -inf - -inf is no NaN.
-      const Vec safe_top = new_top == Isa::set1(kNegativeInfinity) ? Isa::set1(0.0f) : new_top;
-      const Vec shrink = exp2_small(old_top - safe_top);
-      Vec total = Isa::load(sum + r) * shrink;
-      for (int t = 0; t < count; ++t) {
-        const Vec p = exp2_small(Isa::load(s + t * kRowBlock + r) - safe_top);
-        total += p;
-        Isa::store(s + t * kRowBlock + r, p);
-      }
-      Isa::store(sum + r, total);
-      Isa::store(top + r, new_top);
-      for (int k = 0; k < head.head_dim; ++k)
-        Isa::store(out + k * kRowBlock + r, Isa::load(out + k * kRowBlock + r) * shrink);
-    }
-    input.add_output(tile_keys, count, s, out);
+  for (int count = 0; (count = cursor.next_step(step_keys)) > 0;
+       tiles += (count + kKeyTile - 1) / kKeyTile) {
+    input.score(step_keys, count, s);
+    finish_scores(s, count, head.scale, head.softcap);
+    if (step_keys[count - 1] > first_limit)
+      for (int t = 0; t < count; ++t) mask_key(s + t * kRowBlock, step_keys[t] - first_limit);
+    for (int lane = 0; lane < kRowBlock; lane += Isa::kGroupLanes)
+      softmax_lanes<typename Rows::Softmax>(state, lane, count, head.head_dim, factor);
+    input.add_output(step_keys, count, s, state.out);
   }
   return tiles;
 }

@@ -4,19 +4,25 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "kernels/cpu/bf16_backend.h"
 #include "kernels/cpu/target_region.h"
 
 namespace mi::kernels::cpu_avx512_bf16 {
 
-MI_TARGET_BEGIN("avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx2,fma")
+MI_TARGET_BEGIN("avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx2,fma,popcnt")
 #include "kernels/cpu/isa_avx512-inl.h"
 #include "kernels/cpu/tile-inl.h"
 #include "kernels/cpu/bf16_pairs-inl.h"
 #include "kernels/cpu/isa_avx512_bf16-inl.h"
 #include "kernels/cpu/attention-inl.h"
+#include "kernels/cpu/bf16_softmax-inl.h"
+#include "kernels/cpu/bf16_probability-inl.h"
 #include "kernels/cpu/avx512_bf16_attention-inl.h"
+#include "kernels/cpu/avx512_bf16_probability-inl.h"
+#include "kernels/cpu/score-inl.h"
+#include "kernels/cpu/avx512_bf16_score-inl.h"
 #include "kernels/cpu/peak_avx512-inl.h"
 MI_TARGET_END
 
@@ -62,10 +68,30 @@ class Avx512Bf16Backend final : public Bf16Backend {
   }
   void packed_probabilities(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
                             void* scratch) const override {
-    probabilities_of_pairs(rows, PackedPairs(packed, rows.dim, n_kv).k, scratch);
+    probabilities_of_pairs(rows, packed, n_kv, scratch);
   }
-  [[nodiscard]] size_t packed_scratch_bytes(int head_dim, int64_t /*n_kv*/) const override {
-    return static_cast<size_t>(pair_scratch_floats(head_dim)) * sizeof(float);
+  [[nodiscard]] bool has_codes() const override { return true; }
+  void packed_codes(const ProbabilityRows& rows, const std::byte* packed, int64_t n_kv,
+                    const MassCodes& codes, void* scratch) const override {
+    codes_of_pairs(rows, packed, n_kv, codes, scratch);
+  }
+  void codes_of(const float* a, const float* b, int64_t keys, float threshold,
+                uint8_t* code) const override {
+    sum_codes(a, b, keys, threshold, code);
+  }
+  int64_t codes_from(const uint8_t* code, int64_t keys, uint8_t threshold,
+                     uint64_t* words) const override {
+    return compare_codes(code, keys, threshold, words);
+  }
+  void score(const ScoreBlock& block, void* scratch) const override {
+    if (block.rows.k == nullptr) return f32().score(block, scratch);
+    score_block<PairProducts>(block, scratch);
+  }
+  [[nodiscard]] size_t packed_scratch_bytes(int head_dim, int64_t n_kv) const override {
+    return static_cast<size_t>(std::max(
+               pair_scratch_floats(head_dim),
+               RowSums<PairScores>::scratch_floats(head_dim) + KeptScores::scratch_floats(n_kv))) *
+           sizeof(float);
   }
 
  private:

@@ -31,60 +31,59 @@ inline void pack_pairs(const KeyValueRows& rows, int64_t tile, std::byte* packed
   const PackedPairs out(packed, dim, rows.n_kv);
   const int64_t end = rows.n_kv < (tile + 1) * kKeyTile ? rows.n_kv : (tile + 1) * kKeyTile;
   for (int64_t key = tile * kKeyTile; key < end; ++key) {
-    const bf16* v = rows.v + key * rows.v_stride;
     __builtin_memcpy(const_cast<bf16*>(out.k) + key * dim, rows.k + key * rows.k_stride,
                      static_cast<size_t>(dim) * sizeof(bf16));
-    if (key % 2 == 1)
-      interleave(v - rows.v_stride, v, dim, const_cast<bf16*>(out.v) + (key - 1) * dim);
+    if (rows.v == nullptr || key % 2 == 0) continue;
+    const bf16* v = rows.v + key * rows.v_stride;
+    interleave(v - rows.v_stride, v, dim, const_cast<bf16*>(out.v) + (key - 1) * dim);
   }
 }
 
-// What pack_query writes: dim rounded up to the width of a transposition.
-inline int64_t query_elements(int dim) {
-  return (dim + 31) / 32 * 32 * int64_t{kRowBlock};
-}
-
-// q [rows, dim] as pairs of dims by lanes: [dim / 2][64][2]. Lanes past `rows` repeat the last row.
-inline void pack_query(const bf16* q, int64_t stride, int rows, int dim, bf16* packed) {
+// Rows [count, dim] as pairs of dims by lanes: [padded(dim) / 2][64][2]. Lanes past `count` repeat
+// the last row.
+inline void pack_lane_pairs(const bf16* rows, int64_t stride, int count, int dim, bf16* packed) {
   for (int r = 0; r < kRowBlock; r += 16) {
     const bf16* row[16];
-    for (int i = 0; i < 16; ++i) row[i] = q + (r + i < rows ? r + i : rows - 1) * stride;
-    for (int x = 0; x < dim; x += 32)
+    for (int i = 0; i < 16; ++i) row[i] = rows + (r + i < count ? r + i : count - 1) * stride;
+    for (int x = 0; x < dim; x += kPanel)
       transpose_pairs(row, x, dim, packed + x * kRowBlock + 2 * r, 2 * kRowBlock);
   }
 }
 
-// Rounds rows 2i and 2i + 1 of [2 * pairs, 64] to bf16 and interleaves them, in place:
-// [pairs][64][2].
-inline void pair_rows(float* rows, int pairs) {
+// Two rows of 16 rounded to bf16 as pairs.
+MI_INLINE __m512i pairs_of(Vec first, Vec second) {
   const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
                                          8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  for (int i = 0; i < pairs; ++i)
-    for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
-      const float* from = rows + 2 * i * kRowBlock + r;
-      const __m512bh both = _mm512_cvtne2ps_pbh(Isa::load(from + kRowBlock), Isa::load(from));
-      _mm512_storeu_si512(rows + i * kRowBlock + r,
-                          _mm512_maskz_permutexvar_epi16(~uint32_t{0}, order, (__m512i)both));
-    }
+  return _mm512_maskz_permutexvar_epi16(~uint32_t{0}, order,
+                                        (__m512i)_mm512_cvtne2ps_pbh(second, first));
 }
 
-// One head's input; q as of pack_query.
+// As fine as bf16 needs it; leaves p as pairs of keys by lanes, [count / 2][64][2].
+struct PairedSoftmax {
+  static MI_INLINE Vec exp2(Vec x) { return exp2_coarse(x); }
+  static MI_INLINE void put(float* s, int t, Vec first, Vec second) {
+    _mm512_storeu_si512(s + t / 2 * kRowBlock, pairs_of(first, second));
+  }
+};
+
+// One head's input; q as of pack_lane_pairs.
 struct PairedRows {
   const KeyValueRows& rows;
   PackedPairs packed;
   const bf16* q;
-  bf16* paired;  // [kKeyTile / 2][dim][2]
+  bf16* paired;  // [kAttendKeys / 2][dim][2]
 
+  using Softmax = PairedSoftmax;
   void score(const int32_t* keys, int count, float* s) const {
-    const Bf16Pair* row[kKeyTile];
+    const Bf16Pair* row[kAttendKeys];
     for (int t = 0; t < count; ++t)
       row[t] = reinterpret_cast<const Bf16Pair*>(packed.k + keys[t] * int64_t{rows.head_dim});
     tile_product<true>(row, count, rows.head_dim / 2, reinterpret_cast<const Bf16Pair*>(q), s);
   }
-  void add_output(const int32_t* keys, int count, float* p, float* out) const {
+  void add_output(const int32_t* keys, int count, const float* p, float* out) const {
     const int dim = rows.head_dim;
     const int pairs = (count + 1) / 2;
-    const Bf16Pair* row[kKeyTile / 2];
+    const Bf16Pair* row[kAttendKeys / 2];
     for (int i = 0; i < pairs; ++i) {
       const int64_t key = keys[2 * i];
       // A last key without a neighbour is paired with itself, whose second p is 0.
@@ -97,9 +96,6 @@ struct PairedRows {
       }
       row[i] = reinterpret_cast<const Bf16Pair*>(pair);
     }
-    if (count % 2 != 0)
-      for (int r = 0; r < kRowBlock; ++r) p[count * kRowBlock + r] = 0;
-    pair_rows(p, pairs);
     tile_product<false>(row, dim, pairs, reinterpret_cast<const Bf16Pair*>(p), out);
   }
 };
@@ -109,10 +105,13 @@ inline void write_output(const BlockState& state, int rows, int dim, bf16* o, in
   for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
     const Vec sum = Isa::load(state.sum + r);
     const Vec inverse = sum > Isa::set1(0.0f) ? Isa::set1(1.0f) / sum : Isa::set1(0.0f);
-    for (int k = 0; k < dim; ++k)
-      Isa::store(state.out + k * kRowBlock + r, Isa::load(state.out + k * kRowBlock + r) * inverse);
+    for (int k = 0; k < dim; k += 2) {
+      const float* from = state.out + k * kRowBlock + r;
+      _mm512_storeu_si512(
+          state.out + k / 2 * kRowBlock + r,
+          pairs_of(Isa::load(from) * inverse, Isa::load(from + kRowBlock) * inverse));
+    }
   }
-  pair_rows(state.out, dim / 2);
   const auto* pairs = reinterpret_cast<const bf16*>(state.out);
   alignas(64) bf16 block[16 * 32];
   for (int x = 0; x < dim; x += 32) {
@@ -137,10 +136,10 @@ inline void attend_pairs(const PackedGroup& group, void* scratch) {
     const int rows = shape.rows(part.block);
     const int64_t first = shape.first_row(part.block);
     Carver carve{static_cast<char*>(scratch)};
-    auto* q = reinterpret_cast<bf16*>(carve.floats(query_elements(dim) / 2));
-    auto* paired = reinterpret_cast<bf16*>(carve.floats(int64_t{dim} / 2 * kKeyTile));
+    auto* q = reinterpret_cast<bf16*>(carve.floats(int64_t{kRowBlock} * padded(dim) / 2));
+    auto* paired = reinterpret_cast<bf16*>(carve.floats(int64_t{dim} / 2 * kAttendKeys));
     const BlockState state(carve, dim);
-    pack_query(part.q + first * group.q_stride, group.q_stride, rows, dim, q);
+    pack_lane_pairs(part.q + first * group.q_stride, group.q_stride, rows, dim, q);
     const PairedRows input{group.rows, {group.packed, dim, shape.n_kv}, q, paired};
     part.tiles = attend_keys(input, shape, part.block, part.keys, state);
     write_output(state, rows, dim, part.o + first * group.o_stride, group.o_stride);
@@ -148,28 +147,7 @@ inline void attend_pairs(const PackedGroup& group, void* scratch) {
   }
 }
 
-// Estimates: f32 queries keep all their bits, and keys become f32 tile by tile, so the f32 text
-// serves. Queries as two parts of bf16 would need twice the dot products, which then gain nothing.
-inline void probabilities_of_pairs(const ProbabilityRows& rows, const bf16* k, void* scratch) {
-  Carver carve{static_cast<char*>(scratch)};
-  float* wide = carve.floats(int64_t{kKeyTile} * rows.dim);
-  const auto widened = [&](int64_t begin, int count, const float** pointers) {
-    for (int t = 0; t < count; ++t) {
-      float* row = wide + int64_t{t} * rows.dim;
-      const bf16* key = k + (begin + t) * rows.dim;
-      for (int x = 0; x < rows.dim; x += 8)
-        _mm256_storeu_ps(
-            row + x,
-            _mm256_castsi256_ps(_mm256_slli_epi32(
-                _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(key + x))),
-                16)));
-      pointers[t] = row;
-    }
-  };
-  probability_rows(rows, widened, carve.at);
-}
-
-// Floats that either of the two needs.
 inline int64_t pair_scratch_floats(int dim) {
-  return query_elements(dim) / 2 + int64_t{dim} / 2 * kKeyTile + BlockState::floats(dim);
+  return int64_t{kRowBlock} * padded(dim) / 2 + int64_t{dim} / 2 * kAttendKeys +
+         BlockState::floats(dim);
 }

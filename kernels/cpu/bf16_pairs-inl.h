@@ -1,6 +1,11 @@
 // Pairs of bf16, the operand of AVX-512's and AMX's dot products. Included inside a region with
 // AVX-512 BF16 after tile-inl.h.
 
+inline constexpr int kPanel = 32;  // dims per transposition; per tile of A, and pair of tiles of V
+inline int padded(int dim) {
+  return (dim + kPanel - 1) / kPanel * kPanel;
+}
+
 // Eight columns (16 bytes) of rows b, b + 4, b + 8 and b + 12. Masked broadcasts assemble them from
 // memory, which halves the shuffles (all in zeroing forms: g++ 12 warns of the plain ones' own
 // undefined operand).

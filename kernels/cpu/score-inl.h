@@ -95,12 +95,20 @@ struct WideProducts {
   // p [count, 64] = 2^(s - shift) of keys begin and on, kept for add_values where errors are
   // scored.
   const float* probabilities(int64_t begin, int count, const float* shift) const {
+    return probabilities(begin, count, shift, [&](float* s) {
+      const float* rows[kKeyTile];
+      for (int t = 0; t < count; ++t) rows[t] = block.head.k + (begin + t) * block.head.k_stride;
+      tile_product<true>(rows, count, block.head.head_dim, query, s);
+    });
+  }
+  // score(s) writes the products of the same keys.
+  template <class Score>
+  const float* probabilities(int64_t begin, int count, const float* shift,
+                             const Score& score) const {
     const AttentionHead& head = block.head;
     const int64_t first_limit = head.first_row(block.block) + head.offset();
     float* p = block.gram != nullptr ? all_p + begin * kRowBlock : all_p;
-    const float* rows[kKeyTile];
-    for (int t = 0; t < count; ++t) rows[t] = head.k + (begin + t) * head.k_stride;
-    tile_product<true>(rows, count, head.head_dim, query, p);
+    score(p);
     scale_tile(p, count, head.scale, head.softcap);
     for (int t = 0; t < count; ++t) {
       mask_key(p + t * kRowBlock, begin + t - first_limit);

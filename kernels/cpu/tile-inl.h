@@ -52,8 +52,11 @@ struct Dot<float> {
 template <int kRows, bool kByRow, class Element>
 MI_INLINE void tile_rows(const Element* const* rows, int64_t first, int depth, const Element* b,
                          float* c) {
+  // Unrolled all through: g++ 12 else keeps `acc` on the stack before and after the long loop.
   Vec acc[kRows][kVecs];
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
     for (int x = 0; x < kVecs; ++x)
       acc[r][x] = kByRow ? Isa::set1(0.0f) : Isa::load(c + r * kRowBlock + x * Isa::kLanes);
   for (int k = 0; k < depth; ++k) {
@@ -66,7 +69,9 @@ MI_INLINE void tile_rows(const Element* const* rows, int64_t first, int depth, c
         acc[r][x] = Dot<Element>::multiply_add(a, b_row[x], acc[r][x]);
     }
   }
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
     for (int x = 0; x < kVecs; ++x) Isa::store(c + r * kRowBlock + x * Isa::kLanes, acc[r][x]);
 }
 

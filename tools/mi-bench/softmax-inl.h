@@ -2,6 +2,7 @@
 // target region after attention-inl.h.
 
 struct NoProducts {
+  using Softmax = WideSoftmax;
   void score(const int32_t*, int, float*) const {}
   void add_output(const int32_t*, int, const float*, float*) const {}
 };
@@ -13,7 +14,7 @@ inline double run_softmax(float* memory) {
   constexpr int kDim = 64;
   Carver carve{reinterpret_cast<char*>(memory)};
   const BlockState state(carve, kDim);
-  for (int i = 0; i < kKeyTile * kRowBlock; ++i) state.s[i] = 1;
+  for (int i = 0; i < kAttendKeys * kRowBlock; ++i) state.s[i] = 1;
   AttentionHead head;
   head.n_q = kRowBlock;
   head.n_kv = kTiles * kKeyTile;

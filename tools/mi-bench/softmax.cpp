@@ -14,6 +14,7 @@ MI_TARGET_BEGIN("avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx2,fma,popcnt,a
 #include "kernels/cpu/tile-inl.h"
 #include "kernels/cpu/bf16_pairs-inl.h"
 #include "kernels/cpu/attention-inl.h"
+#include "kernels/cpu/bf16_softmax-inl.h"
 #include "kernels/cpu/amx_tiles-inl.h"
 #include "kernels/cpu/amx_attention-inl.h"
 
