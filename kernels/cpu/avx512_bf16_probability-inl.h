@@ -2,8 +2,8 @@
 // transposed tile by tile, a tenth of the products of 64 rows. Included after
 // bf16_probability-inl.h and avx512_bf16_attention-inl.h.
 //
-// Scores are computed once and kept for the second pass: a round trip through L3 takes a third of
-// the products at d = 64.
+// Scores are computed once and kept for the second pass, as computing them twice took half as much
+// again (stripe at 16,384 tokens, Zen 4: 32 ms against 21 at d = 64, 57 against 35 at d = 128).
 
 struct PairScores {
   static constexpr int kStepKeys = kKeyTile;

@@ -152,8 +152,8 @@ struct RowSums {
 MI_INLINE void put_probabilities(const float* s, int64_t keys, float factor, float top, float* p) {
   for (int64_t x = 0; x < keys; x += 16) {
     const auto mask = static_cast<__mmask16>(keys - x >= 16 ? 0xffff : (1 << (keys - x)) - 1);
-    const __m512 value = exp2_coarse(
-        _mm512_fmsub_ps(_mm512_loadu_ps(s + x), _mm512_set1_ps(factor), _mm512_set1_ps(top)));
+    const __m512 value = exp2_coarse(_mm512_fmsub_ps(_mm512_maskz_loadu_ps(mask, s + x),
+                                                     _mm512_set1_ps(factor), _mm512_set1_ps(top)));
     _mm512_mask_storeu_ps(p + x, mask, value);
   }
 }
