@@ -1,0 +1,18 @@
+// Where launch.cpp finds the kernels that the generated sources define.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/half.h"
+
+namespace mi::kernels::cuda {
+
+struct AttendKernel {
+  const void* function = nullptr;  // of __global__ void(const AttendCall<T>)
+  uint32_t shared_bytes = 0;
+};
+
+template <class T, int kHeadDim>
+AttendKernel attend_kernel();
+
+}  // namespace mi::kernels::cuda
