@@ -16,6 +16,55 @@
 
 namespace mi::kernels::cuda {
 
+// Stores a warp's 16 rows of o and lse; `softmax` is finished. Reads the work item again instead of
+// keeping what it says in registers all the way.
+template <class T, int kHeadDim>
+MI_DEVICE void warp_store(const AttendCall<T>& call, const SoftmaxState& softmax, float factor,
+                          const float (&o)[kHeadDim / 8][4]) {
+  const int lane = ptx::thread() % 32;
+  const int warp_row = ptx::thread() / 32 * kWarpRows;
+  const uint32_t shared_query = ptx::shared_base() + TileShape<kHeadDim>::kQuery;
+  const WorkItem item = ptx::load(call.items + ptx::block());
+  const Sequence<T>* sequence = call.sequences + item.sequence;
+  const int64_t first_row = int64_t{item.block} * kRowBlock;
+  const int64_t rows = ptx::load(&sequence->n_q) - first_row;
+
+  float* lse = ptx::load(&sequence->lse);
+  if (lse != nullptr && lane % 4 == 0) {
+    lse += item.head * ptx::load(&sequence->lse_head_stride) + first_row;
+    MI_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const int row = warp_row + lane / 4 + 8 * half;
+      if (row < rows) ptx::store(lse + row, softmax.lse(half, factor));
+    }
+  }
+  // Through shared memory, so that a warp stores whole rows: each warp's in place of its own rows
+  // of Q, which no other warp reads.
+  ptx::warp_barrier();
+  MI_UNROLL
+  for (int n = 0; n < kHeadDim / 8; ++n) {
+    MI_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const float inverse = softmax.inverse_sum(half);
+      const int row = warp_row + lane / 4 + 8 * half;
+      ptx::store_shared(
+          Rows<kHeadDim>::address(shared_query, row, n) + static_cast<uint32_t>(lane % 4) * 4,
+          ptx::pack<T>(o[n][2 * half] * inverse, o[n][2 * half + 1] * inverse));
+    }
+  }
+  ptx::warp_barrier();
+  const Strided<T> out = ptx::load(&sequence->o).of_head(item.head);
+  constexpr int kChunks = Rows<kHeadDim>::kChunks;
+  MI_UNROLL
+  for (int i = lane; i < kWarpRows * kChunks; i += 32) {
+    const int row = warp_row + i / kChunks;
+    if (row >= rows) continue;
+    T* to = out.row(first_row + row) + i % kChunks * 8;
+    ptx::store(reinterpret_cast<ptx::Bytes16*>(to),
+               ptx::load_shared_16(Rows<kHeadDim>::address(shared_query, row, i % kChunks)));
+  }
+}
+
 template <class T, int kHeadDim, class Keys>
 MI_DEVICE void block_attend(const AttendCall<T>& call, const WorkItem& item, Keys keys) {
   using Shape = TileShape<kHeadDim>;
@@ -160,40 +209,7 @@ MI_DEVICE void block_attend(const AttendCall<T>& call, const WorkItem& item, Key
   }
 
   softmax.finish();
-  float* lse = ptx::load(&sequence->lse);
-  if (lse != nullptr && lane % 4 == 0) {
-    lse += item.head * ptx::load(&sequence->lse_head_stride) + first_row;
-    MI_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const int row = warp_row + lane / 4 + 8 * half;
-      if (row < rows) ptx::store(lse + row, softmax.lse(half, exponent.factor));
-    }
-  }
-  // Through shared memory, so that a warp stores whole rows: each warp's in place of its own rows
-  // of Q, which no other warp reads.
-  ptx::warp_barrier();
-  MI_UNROLL
-  for (int n = 0; n < kHeadDim / 8; ++n) {
-    MI_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const float inverse = softmax.inverse_sum(half);
-      const int row = warp_row + lane / 4 + 8 * half;
-      ptx::store_shared(
-          Rows<kHeadDim>::address(shared_query, row, n) + static_cast<uint32_t>(lane % 4) * 4,
-          ptx::pack<T>(o[n][2 * half] * inverse, o[n][2 * half + 1] * inverse));
-    }
-  }
-  ptx::warp_barrier();
-  const Strided<T> out = ptx::load(&sequence->o).of_head(item.head);
-  constexpr int kChunks = Rows<kHeadDim>::kChunks;
-  MI_UNROLL
-  for (int i = lane; i < kWarpRows * kChunks; i += 32) {
-    const int row = warp_row + i / kChunks;
-    if (row >= rows) continue;
-    T* to = out.row(first_row + row) + i % kChunks * 8;
-    ptx::store(reinterpret_cast<ptx::Bytes16*>(to),
-               ptx::load_shared_16(Rows<kHeadDim>::address(shared_query, row, i % kChunks)));
-  }
+  warp_store<T, kHeadDim>(call, softmax, exponent.factor, o);
 }
 
 // The row block that this block of threads has on the work list.

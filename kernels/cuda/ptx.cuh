@@ -1,5 +1,6 @@
 // Every instruction of the kernels that C++ has no word for, one small function each, and all
-// access to memory that several threads share. Sections are those of the PTX ISA 8.7.
+// access to memory that several threads share. Names and sections in brackets are those of the PTX
+// ISA 8.7.
 //
 // Shared memory is addressed by 32-bit offsets in the shared state space. Under a host compiler
 // this file is empty: tests/cuda/emulator/ptx.h defines the same functions.
@@ -13,6 +14,7 @@
 
 #define MI_DEVICE __device__ __forceinline__
 #define MI_UNROLL _Pragma("unroll")
+#define MI_UNROLL_BY_2 _Pragma("unroll 2")
 
 namespace mi::kernels::cuda::ptx {
 
@@ -74,19 +76,19 @@ MI_DEVICE Bytes16 load_shared_16(uint32_t address) {
   return value;
 }
 
-// 16 aligned bytes from global to shared memory, past L1; zeros if not `present` (9.7.9.25.3.1,
-// cp.async). In flight until a wait of the same thread.
+// 16 aligned bytes from global to shared memory, past L1; zeros if not `present` (cp.async). In
+// flight until a wait of the same thread.
 MI_DEVICE void copy_async(uint32_t shared, const void* global, bool present) {
   const int bytes = present ? 16 : 0;
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global),
                "r"(bytes)
                : "memory");
 }
-// Copies since the last commit become a group (9.7.9.25.3.2).
+// Copies since the last commit become a group (cp.async.commit_group).
 MI_DEVICE void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
-// Until at most kPending groups of this thread are in flight (9.7.9.25.3.3).
+// Until at most kPending groups of this thread are in flight (cp.async.wait_group).
 template <int kPending>
 MI_DEVICE void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
@@ -131,7 +133,7 @@ MI_DEVICE void multiply_add<f16>(float (&d)[4], const uint32_t (&a)[4], uint32_t
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Two elements in a register, `low` in the lower half, rounded to nearest even (9.7.9.21, cvt).
+// Two elements in a register, `low` in the lower half, rounded to nearest even (cvt).
 template <class T>
 MI_DEVICE uint32_t pack(float low, float high);
 template <>
@@ -147,19 +149,19 @@ MI_DEVICE uint32_t pack<f16>(float low, float high) {
   return bits;
 }
 
-// 2^x to 2 ulp, subnormal results flushed to 0; 2^-inf = 0 (9.7.3.22, ex2.approx).
+// 2^x to 2 ulp, subnormal results flushed to 0; 2^-inf = 0 (ex2.approx).
 MI_DEVICE float exp2_approx(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
-// To an absolute error of 2^-22 near 1, else relative (9.7.3.21, lg2.approx).
+// To an absolute error of 2^-22 near 1, else relative (lg2.approx).
 MI_DEVICE float log2_approx(float x) {
   float y;
   asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
-// To 1 ulp; 1/inf = 0 (9.7.3.15, rcp.approx).
+// To 1 ulp; 1/inf = 0 (rcp.approx).
 MI_DEVICE float reciprocal_approx(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

@@ -27,7 +27,8 @@ template <class T, int kHeadDim, int kRows, class IndexOf>
 MI_DEVICE void block_copy_rows(uint32_t to, const Strided<const T>& from, const IndexOf& index_of) {
   constexpr uint32_t kChunks = Rows<kHeadDim>::kChunks;
   static_assert(kRows * kChunks % kThreads == 0, "every thread copies as many chunks");
-  MI_UNROLL
+  // Unrolled further, addresses take the registers that the products need.
+  MI_UNROLL_BY_2
   for (uint32_t i = 0; i < kRows * kChunks / kThreads; ++i) {
     const uint32_t row = (i * kThreads + ptx::thread()) / kChunks;
     const uint32_t chunk = (i * kThreads + ptx::thread()) % kChunks;

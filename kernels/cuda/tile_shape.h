@@ -1,6 +1,7 @@
 // How a block of threads divides its work, by head dimension.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -30,10 +31,6 @@ struct TileShape {
   // a warp takes as many cycles as the products (128 bytes a cycle; 1024 multiply-adds a cycle on
   // sm_80), so Q should not be read again for each tile.
   static constexpr bool kKeepQuery = kHeadDim <= 128;
-  // Blocks a multiprocessor of sm_80 has shared memory for (164 KiB; each takes 1 KiB more than it
-  // asks for): registers are limited so that as many fit.
-  static constexpr int kResidentBlocks = kHeadDim <= 80 ? 3 : kHeadDim <= 128 ? 2 : 1;
-
   // Bytes of dynamic shared memory, as it lies there: Q (later O); per stage K, then V; indices.
   static constexpr uint32_t kQuery = 0;
   static constexpr uint32_t kStage = kRowBlock * kHeadDim * 2;
@@ -42,6 +39,13 @@ struct TileShape {
   static constexpr uint32_t kIndices = kStage + kStages * kStageBytes;
   static constexpr uint32_t kIndexBytes = kKeys * 4;
   static constexpr uint32_t kBytes = kIndices + kIndexStages * kIndexBytes;
+
+  // Blocks a multiprocessor is to hold: what its shared memory has room for (each takes 1 KiB more
+  // than it asks for), and no more than leaves each thread the registers to do without spills.
+  static constexpr uint32_t kByRegisters = kHeadDim <= 64 ? 3 : kHeadDim <= 128 ? 2 : 1;
+  template <uint32_t kSharedKib>
+  static constexpr uint32_t kResidentBlocks = std::min(kByRegisters,
+                                                       kSharedKib * 1024 / (kBytes + 1024));
 };
 
 }  // namespace mi::kernels::cuda

@@ -11,6 +11,7 @@
 
 #define MI_DEVICE inline
 #define MI_UNROLL
+#define MI_UNROLL_BY_2
 
 namespace mi::kernels::cuda::ptx {
 
