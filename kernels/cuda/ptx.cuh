@@ -45,6 +45,9 @@ MI_DEVICE void warp_barrier() {
 MI_DEVICE float shuffle_xor(float x, int mask) {
   return __shfl_xor_sync(0xffffffffU, x, mask);
 }
+MI_DEVICE uint32_t shuffle_xor(uint32_t x, int mask) {
+  return __shfl_xor_sync(0xffffffffU, x, mask);
+}
 // Whether it is true in any thread of the warp.
 MI_DEVICE bool any(bool x) {
   return __any_sync(0xffffffffU, x) != 0;
@@ -147,6 +150,21 @@ MI_DEVICE uint32_t pack<f16>(float low, float high) {
   uint32_t bits;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
   return bits;
+}
+
+// The inverse: one element of the pair, exactly.
+template <class T>
+MI_DEVICE float unpack(uint32_t pair, int which);
+template <>
+MI_DEVICE float unpack<bf16>(uint32_t pair, int which) {
+  return __uint_as_float(which == 0 ? pair << 16 : pair & 0xffff0000U);
+}
+template <>
+MI_DEVICE float unpack<f16>(uint32_t pair, int which) {
+  const auto bits = static_cast<uint16_t>(which == 0 ? pair : pair >> 16);
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
 }
 
 // 2^x to 2 ulp, subnormal results flushed to 0; 2^-inf = 0 (ex2.approx).

@@ -31,9 +31,9 @@ class Block {
   enum class Meeting { kNone, kBarrier, kWarpBarrier, kShuffle, kAny, kMatrices, kProduct, kEnd };
 
   struct Shuffle {
-    float value;
+    uint32_t value;
     int mask;
-    float result;
+    uint32_t result;
   };
   struct Vote {
     bool value;

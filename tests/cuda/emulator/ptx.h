@@ -2,6 +2,7 @@
 // compiler.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -36,10 +37,13 @@ inline void barrier() {
 inline void warp_barrier() {
   Block::current().meet(Block::Meeting::kWarpBarrier, nullptr);
 }
-inline float shuffle_xor(float x, int mask) {
+inline uint32_t shuffle_xor(uint32_t x, int mask) {
   Block::Shuffle shuffle{x, mask, x};
   Block::current().meet(Block::Meeting::kShuffle, &shuffle);
   return shuffle.result;
+}
+inline float shuffle_xor(float x, int mask) {
+  return std::bit_cast<float>(shuffle_xor(std::bit_cast<uint32_t>(x), mask));
 }
 inline bool any(bool x) {
   Block::Vote vote{x, x};
@@ -105,6 +109,10 @@ void multiply_add(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b
 template <class T>
 uint32_t pack(float low, float high) {
   return static_cast<uint32_t>(narrowed<T>(high).bits) << 16 | narrowed<T>(low).bits;
+}
+template <class T>
+float unpack(uint32_t pair, int which) {
+  return to_float(T{static_cast<uint16_t>(pair >> (16 * which))});
 }
 
 // .ftz: subnormal inputs and results are 0. None of the three is correctly rounded on a device.
