@@ -4,8 +4,9 @@
 
 #include <array>
 #include <string>
+#include <utility>
 
-#include "kernels/cuda/attend_kernel.cuh"
+#include "kernels/cuda/device_kernel.cuh"
 #include "kernels/cuda/tile_shape.h"
 
 namespace mi::kernels::cuda {
@@ -24,14 +25,19 @@ Result<int> attribute(cudaDeviceAttr which, int device) {
   return value;
 }
 
+// One kernel for each of kHeadDims.
+using KernelTable = std::array<DeviceKernel, kHeadDims.size()>;
 template <class T, size_t... kIndex>
-std::array<AttendKernel, sizeof...(kIndex)> kernels_of(std::index_sequence<kIndex...> /*all*/) {
+KernelTable attend_kernels(std::index_sequence<kIndex...> /*all*/) {
   return {attend_kernel<T, kHeadDims[kIndex]>()...};
 }
+template <class T, size_t... kIndex>
+KernelTable stripe_kernels(std::index_sequence<kIndex...> /*all*/) {
+  return {stripe_kernel<T, kHeadDims[kIndex]>()...};
+}
+constexpr auto kAll = std::make_index_sequence<kHeadDims.size()>();
 
-template <class T>
-Result<AttendKernel> kernel_of(int head_dim) {
-  const auto kernels = kernels_of<T>(std::make_index_sequence<kHeadDims.size()>());
+Result<DeviceKernel> kernel_of(const KernelTable& kernels, int head_dim) {
   std::string known;
   for (size_t i = 0; i < kHeadDims.size(); ++i) {
     if (kHeadDims[i] == head_dim) return kernels[i];
@@ -41,7 +47,7 @@ Result<AttendKernel> kernel_of(int head_dim) {
               "head_dim: got " + std::to_string(head_dim) + ", CUDA kernels support " + known);
 }
 
-Status check_device(const AttendKernel& kernel) {
+Status check_device(const DeviceKernel& kernel) {
   int device = 0;
   MI_CHECK(status_of(cudaGetDevice(&device), "CUDA device"));
   MI_TRY(const int major, attribute(cudaDevAttrComputeCapabilityMajor, device));
@@ -55,6 +61,34 @@ Status check_device(const AttendKernel& kernel) {
                                   " bytes of shared memory a block, the kernel needs " +
                                   std::to_string(kernel.shared_bytes));
   return {};
+}
+
+// One block of threads an item.
+template <class Call>
+Status launch(const KernelTable& kernels, const Call& call, int64_t items, int head_dim,
+              CUstream_st* stream) {
+  MI_TRY(const DeviceKernel kernel, kernel_of(kernels, head_dim));
+  if (items < 0 || items > INT32_MAX)
+    return fail(Code::invalid_argument,
+                "items: got " + std::to_string(items) + ", expected 0 to 2147483647");
+  if (call.heads_per_kv < 1)
+    return fail(Code::invalid_argument,
+                "heads_per_kv: got " + std::to_string(call.heads_per_kv) + ", expected 1 or more");
+  if (!(call.softcap >= 0))
+    return fail(Code::invalid_argument, "softcap: got " + std::to_string(call.softcap) +
+                                            ", expected 0 (none) or a positive number");
+  MI_CHECK(check_device(kernel));
+  if (items == 0) return {};
+  // Above 48 KiB the limit must be raised (CUDA C++ programming guide, 20.7.3).
+  MI_CHECK(
+      status_of(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     static_cast<int>(kernel.shared_bytes)),
+                "CUDA kernel"));
+  Call argument = call;
+  std::array<void*, 1> arguments = {&argument};
+  return status_of(cudaLaunchKernel(kernel.function, dim3(static_cast<unsigned>(items)),
+                                    dim3(kThreads), arguments.data(), kernel.shared_bytes, stream),
+                   "CUDA kernel");
 }
 
 template <class T>
@@ -88,33 +122,19 @@ Status check_sequence(const Sequence<T>& of) {
 
 template <class T>
 Status launch_attend(const AttendCall<T>& call, int64_t items, int head_dim, CUstream_st* stream) {
-  MI_TRY(const AttendKernel kernel, kernel_of<T>(head_dim));
-  if (items < 0 || items > INT32_MAX)
-    return fail(Code::invalid_argument,
-                "items: got " + std::to_string(items) + ", expected 0 to 2147483647");
-  if (call.heads_per_kv < 1)
-    return fail(Code::invalid_argument,
-                "heads_per_kv: got " + std::to_string(call.heads_per_kv) + ", expected 1 or more");
-  if (!(call.softcap >= 0))
-    return fail(Code::invalid_argument, "softcap: got " + std::to_string(call.softcap) +
-                                            ", expected 0 (none) or a positive number");
-  MI_CHECK(check_device(kernel));
-  if (items == 0) return {};
-  // Above 48 KiB the limit must be raised (CUDA C++ programming guide, 20.7.3).
-  MI_CHECK(
-      status_of(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     static_cast<int>(kernel.shared_bytes)),
-                "attention kernel"));
-  AttendCall<T> argument = call;
-  std::array<void*, 1> arguments = {&argument};
-  return status_of(cudaLaunchKernel(kernel.function, dim3(static_cast<unsigned>(items)),
-                                    dim3(kThreads), arguments.data(), kernel.shared_bytes, stream),
-                   "attention kernel");
+  return launch(attend_kernels<T>(kAll), call, items, head_dim, stream);
+}
+
+template <class T>
+Status launch_stripes(const StripeCall<T>& call, int64_t items, int head_dim, CUstream_st* stream) {
+  return launch(stripe_kernels<T>(kAll), call, items, head_dim, stream);
 }
 
 template Status check_sequence(const Sequence<bf16>&);
 template Status check_sequence(const Sequence<f16>&);
 template Status launch_attend(const AttendCall<bf16>&, int64_t, int, CUstream_st*);
 template Status launch_attend(const AttendCall<f16>&, int64_t, int, CUstream_st*);
+template Status launch_stripes(const StripeCall<bf16>&, int64_t, int, CUstream_st*);
+template Status launch_stripes(const StripeCall<f16>&, int64_t, int, CUstream_st*);
 
 }  // namespace mi::kernels::cuda

@@ -1,10 +1,11 @@
-// Attention on a CUDA device (compute capability 8.0 or later). The kernels have been run by the
-// emulator of tests/cuda only, never on hardware.
+// Attention and the stripe estimate on a CUDA device (compute capability 8.0 or later). The kernels
+// have been run by the emulator of tests/cuda only, never on hardware.
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/cuda/attend_call.h"
+#include "kernels/cuda/stripe_call.h"
 #include "kernels/half.h"
 #include "kernels/status.h"
 
@@ -25,5 +26,10 @@ Status check_sequence(const Sequence<T>& of);
 // old or has too little shared memory, a refused launch).
 template <class T>
 Status launch_attend(const AttendCall<T>& call, int64_t items, int head_dim, CUstream_st* stream);
+
+// Selects the keys of up to 64 row blocks an item, call.items[0 .. items), as launch_attend attends
+// them: same stream, same types, same errors.
+template <class T>
+Status launch_stripes(const StripeCall<T>& call, int64_t items, int head_dim, CUstream_st* stream);
 
 }  // namespace mi::kernels::cuda

@@ -15,16 +15,6 @@
 
 namespace mi::kernels::cuda {
 
-template <int kHeadDim>
-struct StripeShape {
-  static constexpr int kKeys = 64;  // a word of the bitmap
-  static constexpr int kStages = 2;
-  static constexpr uint32_t kRowsBytes = 64 * kHeadDim * 2;
-  // Shared memory: the means, what their rounding lost, stages of keys.
-  static constexpr uint32_t kStage = 2 * kRowsBytes;
-  static constexpr uint32_t kBytes = kStage + kStages * kRowsBytes;
-};
-
 // The two rows of means in shared memory; rows past the last row block are 0.
 template <class T, int kHeadDim>
 MI_DEVICE void block_store_means(const Strided<const T>& q, int64_t first_block, int64_t n_q,
@@ -51,7 +41,7 @@ MI_DEVICE void block_store_means(const Strided<const T>& q, int64_t first_block,
       const uint32_t rounded = ptx::pack<T>(low, high);
       ptx::store_shared(to + pair * 4, rounded);
       ptx::store_shared(
-          to + pair * 4 + StripeShape<kHeadDim>::kRowsBytes,
+          to + pair * 4 + StripeShape<kHeadDim>::kMeanBytes,
           ptx::pack<T>(low - ptx::unpack<T>(rounded, 0), high - ptx::unpack<T>(rounded, 1)));
     }
   }
@@ -80,11 +70,11 @@ MI_DEVICE void block_select_stripes(const StripeCall<T>& call) {
   const int64_t end[2] = {keys_end(warp_row + lane / 4), keys_end(warp_row + lane / 4 + 8)};
   const int64_t last = (int64_t{item.first_block} + 64) * kRowBlock;
   const int64_t longest = (last < n_q ? last : n_q) + n_kv - n_q;
-  const int tiles = static_cast<int>((longest + kTile - 1) / kTile);
+  const int tiles = static_cast<int>((longest + 63) / 64 * (64 / kTile));  // of whole words
 
   const auto stage = [&](int tile) {
     return shared + Shape::kStage +
-           static_cast<uint32_t>(tile % Shape::kStages) * Shape::kRowsBytes;
+           static_cast<uint32_t>(tile % Shape::kStages) * Shape::kStageBytes;
   };
   const auto copy_tile = [&](int tile) {
     block_copy_rows<T, kHeadDim, kTile>(stage(tile), k, [&](int slot) {
@@ -98,7 +88,7 @@ MI_DEVICE void block_select_stripes(const StripeCall<T>& call) {
     for (uint32_t step = 0; step < kHeadDim / 16; ++step) {
       uint32_t rounded[4], lost[4];
       warp_load_a<kHeadDim>(rounded, shared, warp_row, 2 * step);
-      warp_load_a<kHeadDim>(lost, shared + Shape::kRowsBytes, warp_row, 2 * step);
+      warp_load_a<kHeadDim>(lost, shared + Shape::kMeanBytes, warp_row, 2 * step);
       MI_UNROLL
       for (int j = 0; j < kTile / 8; j += 2) {
         uint32_t b[4];
@@ -154,7 +144,7 @@ MI_DEVICE void block_select_stripes(const StripeCall<T>& call) {
   for_each_tile([&](Scores& s, int tile) {
     MI_UNROLL
     for (int half = 0; half < 2; ++half) {
-      uint32_t word[2] = {};
+      uint32_t word[kTile / 32] = {};
       MI_UNROLL
       for (int j = 0; j < kTile / 8; ++j) {
         MI_UNROLL
@@ -163,15 +153,14 @@ MI_DEVICE void block_select_stripes(const StripeCall<T>& call) {
           word[j / 4] |= (selected ? 1U : 0U) << (8 * (j % 4) + lane % 4 * 2 + x);
         }
       }
+      const int row = warp_row + lane / 4 + 8 * half;
+      auto* to = reinterpret_cast<uint32_t*>(item.words + row * item.word_stride);
       MI_UNROLL
-      for (int part = 0; part < 2; ++part) {
+      for (int part = 0; part < kTile / 32; ++part) {
         word[part] |= ptx::shuffle_xor(word[part], 1);
         word[part] |= ptx::shuffle_xor(word[part], 2);
-      }
-      if (lane % 4 == 0 && int64_t{tile} * kTile < end[half]) {
-        const int row = warp_row + lane / 4 + 8 * half;
-        ptx::store(item.words + row * item.word_stride + tile,
-                   static_cast<uint64_t>(word[1]) << 32 | word[0]);
+        const int64_t at = int64_t{tile} * (kTile / 32) + part;
+        if (lane % 4 == 0 && at * 32 < (end[half] + 63) / 64 * 64) ptx::store(to + at, word[part]);
       }
     }
   });

@@ -48,4 +48,16 @@ struct TileShape {
                                                        kSharedKib * 1024 / (kBytes + 1024));
 };
 
+// The same for the stripe estimate, whose block takes 64 mean queries.
+template <int kHeadDim>
+struct StripeShape {
+  static constexpr int kKeys = TileShape<kHeadDim>::kKeys;
+  static constexpr int kStages = 2;
+  // Shared memory: the means, what their rounding lost, stages of keys.
+  static constexpr uint32_t kMeanBytes = 64 * kHeadDim * 2;
+  static constexpr uint32_t kStage = 2 * kMeanBytes;
+  static constexpr uint32_t kStageBytes = kKeys * kHeadDim * 2;
+  static constexpr uint32_t kBytes = kStage + kStages * kStageBytes;
+};
+
 }  // namespace mi::kernels::cuda

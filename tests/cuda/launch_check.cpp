@@ -43,6 +43,7 @@ TEST_CASE("a launch that no kernel can do is refused before a device is looked f
   call.heads_per_kv = 1;
   call.softcap = -1;
   refused(launch_attend(call, 1, 64, nullptr), Code::invalid_argument, "softcap: got -1");
+  refused(launch_stripes(StripeCall<f16>{}, 1, 72, nullptr), Code::unsupported, "72");
 }
 
 TEST_CASE("without a device a launch says so") {

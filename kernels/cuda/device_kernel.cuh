@@ -7,12 +7,14 @@
 
 namespace mi::kernels::cuda {
 
-struct AttendKernel {
-  const void* function = nullptr;  // of __global__ void(const AttendCall<T>)
+struct DeviceKernel {
+  const void* function = nullptr;  // of __global__ void(const AttendCall<T>), or of StripeCall
   uint32_t shared_bytes = 0;
 };
 
 template <class T, int kHeadDim>
-AttendKernel attend_kernel();
+DeviceKernel attend_kernel();
+template <class T, int kHeadDim>
+DeviceKernel stripe_kernel();
 
 }  // namespace mi::kernels::cuda
