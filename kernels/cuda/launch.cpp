@@ -79,7 +79,7 @@ Status launch(const KernelTable& kernels, const Call& call, int64_t items, int h
                                             ", expected 0 (none) or a positive number");
   MI_CHECK(check_device(kernel));
   if (items == 0) return {};
-  // Above 48 KiB the limit must be raised (CUDA C++ programming guide, 20.7.3).
+  // Above 48 KiB the limit must be raised (cudaFuncSetAttribute in the CUDA runtime API).
   MI_CHECK(
       status_of(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                      static_cast<int>(kernel.shared_bytes)),
