@@ -2,6 +2,9 @@
 // shapes. This says that the text is right where the emulator is; it has not run on hardware.
 #include <catch2/catch.hpp>
 
+#include <sys/mman.h>
+
+#include <cmath>
 #include <cstdio>
 
 #include "tests/cuda/under_test.h"
@@ -58,12 +61,49 @@ TEST_CASE("attention of 96") {
   check_layers<f16, 96>(kShort);
 }
 TEST_CASE("attention of 128") {
-  check_layers<bf16, 128>(kShort);
+  check_layers<bf16, 128>(kHostile);
   check_layers<f16, 128>(kShort);
 }
 TEST_CASE("attention of 256") {
   check_layers<bf16, 256>(kShort);
   check_layers<f16, 256>(kShort);
+}
+
+TEST_CASE("attention over strides of more than 2^31 elements") {
+  // Two keys of score 0 and values 1 and 3, a stride apart in memory that is never touched between.
+  constexpr int64_t kStride = (int64_t{1} << 31) + 8;
+  constexpr size_t kBytes = (2 * kStride + 64) * sizeof(bf16);
+  void* const mapped = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  REQUIRE(mapped != MAP_FAILED);
+  auto* v = static_cast<bf16*>(mapped);
+  for (int x = 0; x < 64; ++x) {
+    v[x] = to_bf16(1);
+    v[kStride + x] = to_bf16(3);
+  }
+  bf16* const o = v + 2 * kStride;
+  alignas(16) const bf16 zeros[64] = {};
+  float lse = 0;
+  const std::vector<kernels::cuda::Sequence<bf16>> sequences = {
+      {{zeros, 0, 0}, {zeros, 0, 0}, {v, kStride, 0}, {v, 0, kStride}, &lse, 0, 1, 2}};
+  const std::vector<kernels::cuda::WorkItem> items = {{.head = 2}};
+  GlobalMemory memory;
+  memory.add(zeros, sizeof(zeros), false);
+  memory.add(v, 64 * sizeof(bf16), false);
+  memory.add(v + kStride, 64 * sizeof(bf16), false);
+  memory.add(o, 64 * sizeof(bf16), true);
+  memory.add(&lse, sizeof(lse), true);
+  memory.add(sequences);
+  memory.add(items);
+  const kernels::cuda::AttendCall<bf16> call{
+      .sequences = sequences.data(), .items = items.data(), .heads_per_kv = 3, .scale = 1};
+  const Kernel<bf16> kernel = attend_kernel<bf16, 64>();
+  const Report report =
+      launch(1, kernels::cuda::kThreads, kernel.shared_bytes, memory, [&] { kernel.thread(call); });
+  CHECK(report.faults.text() == "");
+  for (int x = 0; x < 64; ++x) CHECK(to_float(o[x]) == 2);
+  CHECK(lse == Approx(std::log(2.0)));
+  munmap(mapped, kBytes);
 }
 
 }  // namespace
