@@ -1,8 +1,5 @@
 // bf16 attention of every backend against the double-precision reference on the same bf16 numbers.
-//
-// Tolerance: what an ideal computation in bf16 loses. It takes exact scores, rounds each 2^(s -
-// top) and the output to bf16, and is else exact; a backend may be twice as wrong (the largest
-// error of a row block, and as in f32 4 ulp of the largest score).
+// Tolerance: tests/ideal.h.
 #include "kernels/packed.h"
 
 #include <immintrin.h>
@@ -14,6 +11,7 @@
 
 #include "kernels/reference.h"
 #include "kernels/tensor_view.h"
+#include "tests/ideal.h"
 #include "tests/support.h"
 
 namespace mi::kernels {
@@ -132,66 +130,6 @@ std::vector<uint64_t> random_selection(int64_t keys, std::mt19937_64& engine) {
   return words;
 }
 
-struct Ideal {
-  std::vector<double> o;    // [rows, dim] exact
-  std::vector<double> lse;  // [rows] exact
-  double error = 0;         // largest of the computation in bf16
-  double largest_score = 0;
-};
-
-double round_bf16(double x) {
-  return static_cast<double>(to_float(to_bf16(static_cast<float>(x))));
-}
-
-Ideal ideal_of(const AttentionHead& head, int64_t block, const uint64_t* keys) {
-  const int64_t first = head.first_row(block);
-  Ideal ideal;
-  for (int r = 0; r < head.rows(block); ++r) {
-    const int64_t limit = first + r + head.offset();
-    std::vector<double> score;
-    std::vector<int64_t> index;
-    double top = -HUGE_VAL;
-    for (int64_t j = 0; j <= limit; ++j) {
-      if (keys != nullptr && (keys[j / 64] >> (j % 64) & 1) == 0) continue;
-      double s = 0;
-      for (int x = 0; x < head.head_dim; ++x)
-        s += static_cast<double>(head.q[(first + r) * head.q_stride + x]) *
-             static_cast<double>(head.k[j * head.k_stride + x]);
-      s *= static_cast<double>(head.scale);
-      const auto cap = static_cast<double>(head.softcap);
-      if (cap > 0) s = cap * std::tanh(s / cap);
-      score.push_back(s);
-      index.push_back(j);
-      top = std::max(top, s);
-      ideal.largest_score = std::max(ideal.largest_score, std::abs(s));
-    }
-    double sum = 0;
-    std::vector<double> exact(static_cast<size_t>(head.head_dim)), rounded(exact);
-    for (size_t n = 0; n < score.size(); ++n) {
-      const double p = std::exp(score[n] - top);
-      sum += p;
-      for (size_t x = 0; x < exact.size(); ++x) {
-        const double value =
-            static_cast<double>(head.v[index[n] * head.v_stride + static_cast<int64_t>(x)]);
-        exact[x] += p * value;
-        rounded[x] += round_bf16(p) * value;
-      }
-    }
-    for (size_t x = 0; x < exact.size(); ++x) {
-      const double o = sum > 0 ? exact[x] / sum : 0;
-      ideal.o.push_back(o);
-      ideal.error = std::max(ideal.error, std::abs(round_bf16(sum > 0 ? rounded[x] / sum : 0) - o));
-    }
-    ideal.lse.push_back(sum > 0 ? top + std::log(sum) : -HUGE_VAL);
-  }
-  return ideal;
-}
-
-// lse is f32: 2^x to 7.5e-5 (cpu_amx) and 4 ulp of the score's 64 .. 256 products.
-double lse_tolerance(const Ideal& ideal) {
-  return 1e-4 + 8 * 0x1p-24 * ideal.largest_score * 8;
-}
-
 // Worst errors over all heads of the group, each as a share of what is allowed.
 struct Worst {
   double o = 0, lse = 0;
@@ -206,14 +144,15 @@ Worst check_block(const Backend& backend, const Problem& problem, int64_t block,
   Worst worst;
   for (size_t h = 0; h < parts.size(); ++h) {
     const AttentionHead head = problem.wide(h);
-    const Ideal ideal = ideal_of(head, block, keys);
+    const test::Ideal ideal = test::ideal_of<bf16>(head, block, keys);
     const int64_t first = head.first_row(block);
     const int rows = head.rows(block);
     std::vector<float> o(static_cast<size_t>(rows * head.head_dim)), lse(static_cast<size_t>(rows));
     CHECK(parts[h].tiles == reference_backend().attend(head, block, keys, o.data(), head.head_dim,
                                                        lse.data(), nullptr));
     // |v| < 6; scores err by ulps of f32, and so does lse.
-    const double allowed = 2 * ideal.error + 6 * lse_tolerance(ideal) * (ideal.error > 0 ? 1 : 0);
+    const double allowed =
+        2 * ideal.error + 6 * test::lse_tolerance(ideal) * (ideal.error > 0 ? 1 : 0);
     for (int r = 0; r < rows; ++r) {
       for (int x = 0; x < head.head_dim; ++x) {
         const double got =
@@ -228,7 +167,7 @@ Worst check_block(const Backend& backend, const Problem& problem, int64_t block,
         if (got != want) worst.lse = HUGE_VAL;
         continue;
       }
-      worst.lse = std::max(worst.lse, std::abs(got - want) / lse_tolerance(ideal));
+      worst.lse = std::max(worst.lse, std::abs(got - want) / test::lse_tolerance(ideal));
     }
   }
   return worst;

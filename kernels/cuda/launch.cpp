@@ -1,0 +1,140 @@
+#include "kernels/cuda/launch.h"
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <string>
+#include <utility>
+
+#include "kernels/cuda/device_kernel.cuh"
+#include "kernels/cuda/tile_shape.h"
+
+namespace mi::kernels::cuda {
+namespace {
+
+Status status_of(cudaError_t error, const std::string& what) {
+  if (error == cudaSuccess) return {};
+  (void)cudaGetLastError();  // else the caller's next check finds it
+  return fail(Code::device, what + ": " + cudaGetErrorString(error) + " (CUDA error " +
+                                std::to_string(static_cast<int>(error)) + ")");
+}
+
+Result<int> attribute(cudaDeviceAttr which, int device) {
+  int value = 0;
+  MI_CHECK(status_of(cudaDeviceGetAttribute(&value, which, device), "CUDA device"));
+  return value;
+}
+
+// One kernel for each of kHeadDims.
+using KernelTable = std::array<DeviceKernel, kHeadDims.size()>;
+template <class T, size_t... kIndex>
+KernelTable attend_kernels(std::index_sequence<kIndex...> /*all*/) {
+  return {attend_kernel<T, kHeadDims[kIndex]>()...};
+}
+template <class T, size_t... kIndex>
+KernelTable stripe_kernels(std::index_sequence<kIndex...> /*all*/) {
+  return {stripe_kernel<T, kHeadDims[kIndex]>()...};
+}
+constexpr auto kAll = std::make_index_sequence<kHeadDims.size()>();
+
+Result<DeviceKernel> kernel_of(const KernelTable& kernels, int head_dim) {
+  std::string known;
+  for (size_t i = 0; i < kHeadDims.size(); ++i) {
+    if (kHeadDims[i] == head_dim) return kernels[i];
+    known += (i == 0 ? "" : ", ") + std::to_string(kHeadDims[i]);
+  }
+  return fail(Code::unsupported,
+              "head_dim: got " + std::to_string(head_dim) + ", CUDA kernels support " + known);
+}
+
+Status check_device(const DeviceKernel& kernel) {
+  int device = 0;
+  MI_CHECK(status_of(cudaGetDevice(&device), "CUDA device"));
+  MI_TRY(const int major, attribute(cudaDevAttrComputeCapabilityMajor, device));
+  MI_TRY(const int minor, attribute(cudaDevAttrComputeCapabilityMinor, device));
+  if (major < 8)
+    return fail(Code::device, "CUDA device: got compute capability " + std::to_string(major) + "." +
+                                  std::to_string(minor) + ", expected 8.0 or later");
+  MI_TRY(const int shared, attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  if (shared < static_cast<int>(kernel.shared_bytes))
+    return fail(Code::device, "CUDA device: got " + std::to_string(shared) +
+                                  " bytes of shared memory a block, the kernel needs " +
+                                  std::to_string(kernel.shared_bytes));
+  return {};
+}
+
+// One block of threads an item.
+template <class Call>
+Status launch(const KernelTable& kernels, const Call& call, int64_t items, int head_dim,
+              CUstream_st* stream) {
+  MI_TRY(const DeviceKernel kernel, kernel_of(kernels, head_dim));
+  if (items < 0 || items > INT32_MAX)
+    return fail(Code::invalid_argument,
+                "items: got " + std::to_string(items) + ", expected 0 to 2147483647");
+  if (call.heads_per_kv < 1)
+    return fail(Code::invalid_argument,
+                "heads_per_kv: got " + std::to_string(call.heads_per_kv) + ", expected 1 or more");
+  if (!(call.softcap >= 0))
+    return fail(Code::invalid_argument, "softcap: got " + std::to_string(call.softcap) +
+                                            ", expected 0 (none) or a positive number");
+  MI_CHECK(check_device(kernel));
+  if (items == 0) return {};
+  // Above 48 KiB the limit must be raised (cudaFuncSetAttribute in the CUDA runtime API).
+  MI_CHECK(
+      status_of(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     static_cast<int>(kernel.shared_bytes)),
+                "CUDA kernel"));
+  Call argument = call;
+  std::array<void*, 1> arguments = {&argument};
+  return status_of(cudaLaunchKernel(kernel.function, dim3(static_cast<unsigned>(items)),
+                                    dim3(kThreads), arguments.data(), kernel.shared_bytes, stream),
+                   "CUDA kernel");
+}
+
+template <class T>
+Status check_tensor(const char* name, const Strided<T>& tensor) {
+  if (tensor.data == nullptr)
+    return fail(Code::invalid_argument, std::string(name) + ": got a null pointer");
+  if (reinterpret_cast<uintptr_t>(tensor.data) % 16 != 0)
+    return fail(Code::unsupported, std::string(name) + ": got a pointer not aligned to 16 bytes");
+  if (tensor.token_stride % 8 != 0 || tensor.head_stride % 8 != 0)
+    return fail(Code::unsupported, std::string(name) + ": got strides " +
+                                       std::to_string(tensor.token_stride) + " (token) and " +
+                                       std::to_string(tensor.head_stride) +
+                                       " (head), CUDA kernels support multiples of 8 elements");
+  return {};
+}
+
+}  // namespace
+
+template <class T>
+Status check_sequence(const Sequence<T>& of) {
+  if (of.n_q < 1 || of.n_q > of.n_kv || of.n_kv > INT32_MAX)
+    return fail(Code::invalid_argument, "tokens: got n_q " + std::to_string(of.n_q) + ", n_kv " +
+                                            std::to_string(of.n_kv) +
+                                            ", expected 1 <= n_q <= n_kv <= 2147483647");
+  MI_CHECK(check_tensor("q", of.q));
+  MI_CHECK(check_tensor("k", of.k));
+  MI_CHECK(check_tensor("v", of.v));
+  MI_CHECK(check_tensor("o", of.o));
+  return {};
+}
+
+template <class T>
+Status launch_attend(const AttendCall<T>& call, int64_t items, int head_dim, CUstream_st* stream) {
+  return launch(attend_kernels<T>(kAll), call, items, head_dim, stream);
+}
+
+template <class T>
+Status launch_stripes(const StripeCall<T>& call, int64_t items, int head_dim, CUstream_st* stream) {
+  return launch(stripe_kernels<T>(kAll), call, items, head_dim, stream);
+}
+
+template Status check_sequence(const Sequence<bf16>&);
+template Status check_sequence(const Sequence<f16>&);
+template Status launch_attend(const AttendCall<bf16>&, int64_t, int, CUstream_st*);
+template Status launch_attend(const AttendCall<f16>&, int64_t, int, CUstream_st*);
+template Status launch_stripes(const StripeCall<bf16>&, int64_t, int, CUstream_st*);
+template Status launch_stripes(const StripeCall<f16>&, int64_t, int, CUstream_st*);
+
+}  // namespace mi::kernels::cuda

@@ -1,0 +1,35 @@
+// Attention and the stripe estimate on a CUDA device (compute capability 8.0 or later). The kernels
+// have been run by the emulator of tests/cuda only, never on hardware.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/attend_call.h"
+#include "kernels/cuda/stripe_call.h"
+#include "kernels/half.h"
+#include "kernels/status.h"
+
+struct CUstream_st;
+
+namespace mi::kernels::cuda {
+
+// Whether the kernel can run on such a sequence: lengths, alignment of pointers and strides. `of`
+// is the host's copy of what AttendCall::sequences points to. Errors: invalid_argument,
+// unsupported.
+template <class T>
+Status check_sequence(const Sequence<T>& of);
+
+// Attends `items` row blocks, call.items[0 .. items), in one launch on the caller's stream; o and
+// lse are complete when the stream gets there. Allocates nothing and waits for nothing. T is bf16
+// or f16; head_dim one of kHeadDims; what `call` points to must live until the launch is done.
+// Errors: invalid_argument, unsupported (head_dim), device (no driver, no device, one that is too
+// old or has too little shared memory, a refused launch).
+template <class T>
+Status launch_attend(const AttendCall<T>& call, int64_t items, int head_dim, CUstream_st* stream);
+
+// Selects the keys of up to 64 row blocks an item, call.items[0 .. items), as launch_attend attends
+// them: same stream, same types, same errors.
+template <class T>
+Status launch_stripes(const StripeCall<T>& call, int64_t items, int head_dim, CUstream_st* stream);
+
+}  // namespace mi::kernels::cuda

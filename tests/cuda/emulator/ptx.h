@@ -1,0 +1,132 @@
+// The functions of kernels/cuda/ptx.cuh on the emulator. Included before the kernels, by a host
+// compiler.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/half.h"
+#include "tests/cuda/emulator/block.h"
+
+#define MI_DEVICE inline
+#define MI_UNROLL
+#define MI_UNROLL_BY_2
+
+namespace mi::kernels::cuda::ptx {
+
+using test::cuda::Block;
+
+struct alignas(16) Bytes16 {
+  uint32_t word[4];
+};
+
+inline uint32_t thread() {
+  return static_cast<uint32_t>(Block::current().thread());
+}
+inline int64_t block() {
+  return Block::current().index();
+}
+inline uint32_t shared_base() {
+  return Block::current().shared().base();
+}
+inline void barrier() {
+  Block::current().meet(Block::Meeting::kBarrier, nullptr);
+}
+inline void warp_barrier() {
+  Block::current().meet(Block::Meeting::kWarpBarrier, nullptr);
+}
+inline uint32_t shuffle_xor(uint32_t x, int mask) {
+  Block::Shuffle shuffle{x, mask, x};
+  Block::current().meet(Block::Meeting::kShuffle, &shuffle);
+  return shuffle.result;
+}
+inline float shuffle_xor(float x, int mask) {
+  return std::bit_cast<float>(shuffle_xor(std::bit_cast<uint32_t>(x), mask));
+}
+inline bool any(bool x) {
+  Block::Vote vote{x, x};
+  Block::current().meet(Block::Meeting::kAny, &vote);
+  return vote.result;
+}
+
+template <class T>
+T load(const T* global) {
+  T value{};
+  if (Block::current().check_global(global, sizeof(T), alignof(T), false))
+    std::memcpy(static_cast<void*>(&value), global, sizeof(T));
+  return value;
+}
+template <class T>
+void store(T* global, T value) {
+  if (Block::current().check_global(global, sizeof(T), alignof(T), true))
+    std::memcpy(static_cast<void*>(global), &value, sizeof(T));
+}
+inline int32_t load_shared(uint32_t address) {
+  int32_t value;
+  Block::current().shared().read(Block::current().access(), address, &value, 4);
+  return value;
+}
+inline void store_shared(uint32_t address, uint32_t value) {
+  Block::current().shared().write(Block::current().access(), address, &value, 4);
+}
+inline Bytes16 load_shared_16(uint32_t address) {
+  Bytes16 value;
+  Block::current().shared().read(Block::current().access(), address, &value, 16);
+  return value;
+}
+
+inline void copy_async(uint32_t shared, const void* global, bool present) {
+  Block::current().copy_async(shared, global, present);
+}
+inline void commit_copies() {
+  Block::current().commit_copies();
+}
+template <int kPending>
+void wait_copies() {
+  Block::current().wait_copies(kPending);
+}
+
+inline void load_matrices(uint32_t (&fragment)[4], uint32_t row_address, bool transposed) {
+  Block::Matrices matrices{row_address, transposed, {}};
+  Block::current().meet(Block::Meeting::kMatrices, &matrices);
+  std::memcpy(fragment, matrices.fragment.data(), sizeof(fragment));
+}
+inline void load_matrices(uint32_t (&fragment)[4], uint32_t row_address) {
+  load_matrices(fragment, row_address, false);
+}
+inline void load_matrices_transposed(uint32_t (&fragment)[4], uint32_t row_address) {
+  load_matrices(fragment, row_address, true);
+}
+
+template <class T>
+void multiply_add(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  Block::Product product{d, a, {b0, b1}, [](uint16_t bits) { return to_float(T{bits}); }};
+  Block::current().meet(Block::Meeting::kProduct, &product);
+}
+
+template <class T>
+uint32_t pack(float low, float high) {
+  return static_cast<uint32_t>(narrowed<T>(high).bits) << 16 | narrowed<T>(low).bits;
+}
+template <class T>
+float unpack(uint32_t pair, int which) {
+  return to_float(T{static_cast<uint16_t>(pair >> (16 * which))});
+}
+
+// .ftz: subnormal inputs and results are 0. None of the three is correctly rounded on a device.
+inline float flushed(float x) {
+  return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x;
+}
+inline float exp2_approx(float x) {
+  return flushed(std::exp2(flushed(x)));
+}
+inline float log2_approx(float x) {
+  return std::log2(flushed(x));
+}
+inline float reciprocal_approx(float x) {
+  return flushed(1 / flushed(x));
+}
+
+}  // namespace mi::kernels::cuda::ptx

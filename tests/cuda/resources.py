@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Registers, shared memory, spills and occupancy of the CUDA kernels, as ptxas tells them,
+against the committed table. usage: resources.py ROOT CXX TABLE [NVCC]
+
+Prints the table as it is now. Exits 1 if anything spills at head dimension 64 or 128, fewer blocks
+fit on a multiprocessor than the table says or a line is missing, and, with the compiler that the
+table is of, if any number differs; 77 without NVCC. What is occupied follows from registers and
+shared memory (CUDA C++ programming guide, compute capabilities); nothing has been measured.
+"""
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+HEAD_DIMS = (64, 80, 96, 128, 256)
+# Per multiprocessor: shared memory in KiB and warps. Registers are 65536 everywhere, given to warps
+# by 256; a block takes 1 KiB of shared memory more than it asks for.
+DEVICES = {'80': (164, 64), '90a': (228, 64), '120': (100, 48)}
+WARPS = 4
+SHAPES = {'attend': 'TileShape', 'stripe': 'StripeShape'}
+
+
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f'{" ".join(map(str, command))}:\n{done.stdout}{done.stderr}')
+    return done.stdout + done.stderr
+
+
+def shared_bytes(root, cxx, folder):
+    """Of each kernel and head dimension, from the shapes themselves."""
+    source = folder / 'shared.cpp'
+    kernels = [(name, dim) for name in SHAPES for dim in HEAD_DIMS]
+    source.write_text('#include <cstdio>\n#include "kernels/cuda/tile_shape.h"\nint main() {\n' + ''.join(
+        f'std::printf("%u\\n", mi::kernels::cuda::{SHAPES[name]}<{dim}>::kBytes);\n'
+        for name, dim in kernels) + '}\n')
+    run(cxx, '-std=c++20', '-I', root, source, '-o', folder / 'shared')
+    return dict(zip(kernels, map(int, run(folder / 'shared').split())))
+
+
+def blocks(device, registers, shared):
+    shared_kib, warps = DEVICES[device]
+    by_registers = 65536 // (-(-registers * 32 // 256) * 256) // WARPS
+    return min(by_registers, shared_kib * 1024 // (shared + 1024), warps // WARPS)
+
+
+def table(root, cxx, nvcc, folder):
+    shared = shared_bytes(root, cxx, folder)
+    text = (root / 'kernels/cuda/kernels.cu.in').read_text()
+    lines = ['# kernel sm head_dim registers shared_bytes spilled_bytes blocks_per_multiprocessor, of '
+             + re.search(r'release [\d.]+', run(nvcc, '--version')).group()]
+    for dim in HEAD_DIMS:
+        source = folder / f'{dim}.cu'
+        # Elements differ in one instruction of the same shape: bf16 speaks for f16.
+        source.write_text(text.replace('@MI_ELEMENT@', 'bf16').replace('@MI_HEAD_DIM@', str(dim)))
+        targets = [f'-gencode=arch=compute_{sm},code=sm_{sm}' for sm in DEVICES]
+        log = run(nvcc, '-std=c++20', '-O3', '-I', root, '-Xptxas', '-v', *targets, '-fatbin', source,
+                  '-o', folder / 'fatbin')
+        found = re.findall(r"entry function '\w+?(attend|stripe)_bf16\w+' for 'sm_(\w+)'.*?(\d+) bytes "
+                           r'spill stores.*?Used (\d+) registers', log, re.S)
+        for name, sm, spilled, registers in sorted(found):
+            lines.append(f'{name} {sm} {dim} {registers} {shared[name, dim]} {spilled} '
+                         f'{blocks(sm, int(registers), shared[name, dim])}')
+    return lines
+
+
+def compare(got, want):
+    """What is wrong, a line each."""
+    wrong = []
+    same_compiler = got[0] == want[0]
+    of = {tuple(line.split()[:3]): line.split()[3:] for line in got[1:]}
+    for line in want[1:]:
+        *kernel, registers, shared, spilled, fit = line.split()
+        name = f'{kernel[0]}, sm_{kernel[1]}, head_dim {kernel[2]}'
+        now = of.pop(tuple(kernel), None)
+        if now is None:
+            wrong.append(f'{name}: no such kernel any more')
+            continue
+        if int(now[3]) < int(fit) or (same_compiler and now != [registers, shared, spilled, fit]):
+            wrong.append(f'{name}: got {" ".join(now)}, the table says '
+                         f'{registers} {shared} {spilled} {fit}')
+        if kernel[2] in ('64', '128') and now[2] != '0':
+            wrong.append(f'{name}: {now[2]} bytes are spilled')
+    return wrong + [f'{" ".join(kernel)}: not in the table' for kernel in of]
+
+
+def main():
+    root, cxx, committed = pathlib.Path(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
+    if len(sys.argv) < 5:
+        print('SKIPPED: no CUDA compiler')
+        sys.exit(77)
+    with tempfile.TemporaryDirectory() as folder:
+        now = table(root, cxx, sys.argv[4], pathlib.Path(folder))
+    print('\n'.join(now))
+    wrong = compare(now, committed.read_text().splitlines())
+    if wrong:
+        sys.exit('\n'.join(wrong))
+
+
+main()
