@@ -101,14 +101,19 @@ LayerEstimate::LayerEstimate(const LayerTensors& layer, const runtime::HeadEntry
   evidence_.resize(kHeads * estimator_->evidence_floats(call_));
   words_.resize(kHeads * blocks * static_cast<size_t>(kernels::bitmap_words(layer.n_kv)));
   tiles_.resize(kHeads * blocks);
-  scratch_.resize(of_threads * estimator_->scratch_floats(call_));
-  estimates_.resize(of_threads * group * keys);
-  queries_.resize(of_threads * group * kRowBlock * dim);
+  // Kernels store whole cache lines: every thread's part begins at one.
+  const auto of_each = [&](auto& buffer, size_t count) {
+    constexpr size_t line = 64 / sizeof(*buffer.data());
+    buffer.resize(of_threads * ((count + line - 1) / line * line));
+  };
+  of_each(scratch_, estimator_->scratch_floats(call_));
+  of_each(estimates_, group * keys);
+  of_each(queries_, group * kRowBlock * dim);
   const int wide = std::max(layer.head_dim, estimator_->probability_dim(call_));
-  kernel_scratch_.resize(of_threads *
-                         std::max({backend.packed_scratch_bytes(layer.head_dim, layer.n_kv),
-                                   backend.scratch_bytes(layer.head_dim, layer.n_kv),
-                                   backend.scratch_bytes(wide, kRowBlock)}));
+  of_each(kernel_scratch_, std::max({backend.packed_scratch_bytes(layer.head_dim, layer.n_kv),
+                                     backend.packed_scratch_bytes(wide, kRowBlock),
+                                     backend.scratch_bytes(layer.head_dim, layer.n_kv),
+                                     backend.scratch_bytes(wide, kRowBlock)}));
 }
 
 void LayerEstimate::pack() {
