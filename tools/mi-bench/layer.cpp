@@ -103,8 +103,8 @@ LayerEstimate::LayerEstimate(const LayerTensors& layer, const runtime::HeadEntry
   tiles_.resize(kHeads * blocks);
   // Kernels store whole cache lines: every thread's part begins at one.
   const auto of_each = [&](auto& buffer, size_t count) {
-    constexpr size_t line = 64 / sizeof(*buffer.data());
-    buffer.resize(of_threads * ((count + line - 1) / line * line));
+    constexpr size_t kLine = 64 / sizeof(*buffer.data());
+    buffer.resize(of_threads * ((count + kLine - 1) / kLine * kLine));
   };
   of_each(scratch_, estimator_->scratch_floats(call_));
   of_each(estimates_, group * keys);
