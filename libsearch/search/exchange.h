@@ -1,5 +1,6 @@
 // An allocation from the prices of its limits: each head takes what is cheapest at these prices,
-// heads step back until the limits hold, and pairs of heads exchange what is left over.
+// heads step back until the limits hold, and pairs of heads exchange what is left over. Then the
+// same from where simulated annealing ends, a few times, and the best of all.
 #pragma once
 
 #include <vector>

@@ -107,7 +107,7 @@ TEST_CASE("global allocation is within its stated gap of the optimum", "[cpu]") 
   }
 }
 
-TEST_CASE("with many heads the gap is below two thousandths of the loss", "[cpu]") {
+TEST_CASE("with many heads the gap is below 1.5 thousandths of the loss", "[cpu]") {
   // As large as the default search: what does not divide evenly is one head's choice in 270.
   for (uint64_t seed = 1; seed <= (test::kSanitized ? 1 : 4); ++seed) {
     const auto problem = random_problem(seed, 1 + seed % 2, 270, 9, 25, 4);
@@ -116,7 +116,7 @@ TEST_CASE("with many heads the gap is below two thousandths of the loss", "[cpu]
       REQUIRE(allocation);
       INFO("seed " << seed << " limit " << limit << " loss " << allocation->loss);
       CHECK(allocation->loss > 0);
-      CHECK(allocation->gap <= 2e-3 * allocation->loss);
+      CHECK(allocation->gap <= 1.5e-3 * allocation->loss);
       for (size_t t = 0; t < problem.lengths(); ++t) CHECK(allocation->cost[t] <= limit + 1e-12);
     }
   }
