@@ -53,7 +53,8 @@ struct ScoreBlock {
   AttentionHead head;
   KeyValueRows rows;  // the head's k and v as the bf16 numbers that they are; k null: f32 input
   int64_t block = 0;
-  const float* lse = nullptr;    // [rows] of dense attention
+  const float* lse = nullptr;   // [rows] of dense attention
+  const float* rest = nullptr;  // [rows] mass that no key holds, as an attention sink's; null: none
   float* column_mass = nullptr;  // [keys_end] out: sum over the block's rows of p
   std::span<LevelFamily> families;
   // Output error ||(o - o~) W||^2 per row and candidate; left out when gram is null.

@@ -93,7 +93,10 @@ class ReferenceBackend final : public Backend {
       p.row(r) = (p.row(r).array() - static_cast<double>(block.lse[r])).exp();
     for (int64_t j = 0; j < end; ++j) block.column_mass[j] = static_cast<float>(p.col(j).sum());
     const Matrix v = rows_of(head.v, end, head.v_stride, head.head_dim);
-    const Matrix dense = p.rowwise().sum().asDiagonal().inverse() * (p * v);
+    Eigen::VectorXd rest = Eigen::VectorXd::Zero(p.rows());
+    for (int64_t r = 0; block.rest != nullptr && r < p.rows(); ++r)
+      rest[r] = static_cast<double>(block.rest[r]);
+    const Matrix dense = (p.rowwise().sum() + rest).asDiagonal().inverse() * (p * v);
     for (int64_t r = 0; block.gram != nullptr && r < p.rows(); ++r)
       block.norm[r] = static_cast<float>(dense.row(r).squaredNorm());
     for (const LevelFamily& family : block.families) {
@@ -113,7 +116,7 @@ class ReferenceBackend final : public Backend {
             family.error[at] = 0;
             continue;
           }
-          const double recall = kept.row(r).sum();
+          const double recall = kept.row(r).sum() + rest[r];
           const Eigen::RowVectorXd sparse = kept.row(r) * v / (recall > 0 ? recall : 1);
           const Eigen::RowVectorXd difference = dense.row(r) - sparse;
           const Matrix gram = rows_of(block.gram, head.head_dim, head.head_dim, head.head_dim);

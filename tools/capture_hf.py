@@ -8,7 +8,7 @@ Works with every model whose layers attend through transformers' attention inter
 own code runs unchanged. Of models that mix kinds of attention the layers with full attention are
 recorded, numbered from 0 in their order (attribute attention_layers names the model's own).
 Recorded too, where the layers' modules have them under the usual names: the residual stream and
-the output projection, so that errors are a model's own.
+the output projection, so that errors are a model's own; and attention sinks.
 Needs torch, transformers, h5py, numpy.
 """
 
@@ -53,9 +53,6 @@ class Recorder:
         if window and window < query.shape[2]:
             self.left_out.append(f"layer {module.layer_idx} (window of {window})")
         elif query.shape[2] == key.shape[2]:
-            if sinks is not None:
-                print(f"layer {module.layer_idx}: its attention sinks are left out of the capture",
-                      file=sys.stderr)
             if (self.scale, self.softcap) not in ((None, None), (scale, softcap)):
                 sys.exit(f"layer {module.layer_idx}: scale {scale} and soft cap {softcap}, others "
                          f"{self.scale} and {self.softcap}")
@@ -63,6 +60,8 @@ class Recorder:
             group = self.file.create_group(f"layer_{len(self.layers):03}")
             for name, tensor in {"q": query, "k": key, "v": value}.items():
                 self.write(group, name, tensor[0])
+            if sinks is not None:
+                group.create_dataset("sinks", data=sinks.detach().float().cpu().numpy())
             self.write_stream(module, group)
             self.layers.append(module.layer_idx)
             self.shape = query.shape[1], key.shape[1], query.shape[3]

@@ -61,12 +61,13 @@ inline void add_column_mass(float* column_mass, int count, const float* p) {
 
 struct ErrorScratch {
   float* total;       // [width(dim), 64] sum of p v over all keys
-  float* total_mass;  // [64] sum of p over all keys
+  float* total_mass;  // [64] sum of p over all keys, and the rest
   float* output;      // [width(dim), 64] dense output as lanes
   float* partial;     // [width(dim), 64] sum of p v over the levels so far
   float* difference;  // [width(dim), 64]
   float* projected;   // [width(dim), 64]
   float* mass;        // [64] sum of p over the levels so far
+  float* rest;        // [64] mass that no key holds
   int32_t* order;     // [keys_end] keys by level
 };
 
@@ -150,10 +151,11 @@ void add_keys(const Products& products, int64_t count, const ErrorScratch& s) {
   }
 }
 
+// No keys; `mass` [64] to begin with, or none.
 template <class Products>
-void clear_sums(int dim, const ErrorScratch& s) {
+void clear_sums(int dim, const float* mass, const ErrorScratch& s) {
   for (int64_t i = 0; i < int64_t{Products::width(dim)} * kRowBlock; ++i) s.partial[i] = 0;
-  for (int r = 0; r < kRowBlock; ++r) s.mass[r] = 0;
+  for (int r = 0; r < kRowBlock; ++r) s.mass[r] = mass == nullptr ? 0 : mass[r];
 }
 
 MI_INLINE Vec inverse_of(Vec mass) {
@@ -167,7 +169,7 @@ void dense_output(const ScoreBlock& block, const Products& products, const Error
   const int dim = block.head.head_dim;
   const int64_t end = block.head.keys_end(block.block);
   for (int64_t j = 0; j < end; ++j) s.order[j] = static_cast<int32_t>(j);
-  clear_sums<Products>(dim, s);
+  clear_sums<Products>(dim, s.rest, s);
   add_keys(products, end, s);
   for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
     const Vec mass = Isa::load(s.mass + r);
@@ -248,7 +250,7 @@ void family_error(const ScoreBlock& block, const LevelFamily& family, const Prod
   };
 
   int end = family.levels;  // levels from here on are done
-  clear_sums<Products>(head.head_dim, s);
+  clear_sums<Products>(head.head_dim, nullptr, s);
   for (; end > most; --end) {
     add_level(end);
     if (!others_weigh(s, head.rows(block.block))) break;
@@ -258,7 +260,7 @@ void family_error(const ScoreBlock& block, const LevelFamily& family, const Prod
       level_error<true>(block, products, s, family.error + (end - 1) * kRowBlock);
     }
   }
-  clear_sums<Products>(head.head_dim, s);
+  clear_sums<Products>(head.head_dim, s.rest, s);
   for (int level = 0; level < end; ++level) {
     add_level(level);
     if (level > 0 && keys_of(level) == 0) {
@@ -272,8 +274,8 @@ void family_error(const ScoreBlock& block, const LevelFamily& family, const Prod
 template <class Products>
 int64_t score_scratch_floats(int dim, int64_t n_kv) {
   const int64_t lanes = static_cast<int64_t>(Products::width(dim)) * kRowBlock;
-  // Keys in order, five lane buffers, three rows; 64 bytes of rounding for each piece.
-  return n_kv + 5 * lanes + 3 * kRowBlock + 16 * 16 + Products::scratch_floats(dim, n_kv);
+  // Keys in order, five lane buffers, four rows; 64 bytes of rounding for each piece.
+  return n_kv + 5 * lanes + 4 * kRowBlock + 16 * 16 + Products::scratch_floats(dim, n_kv);
 }
 
 template <class Products>
@@ -307,7 +309,10 @@ void score_block(const ScoreBlock& block, void* scratch) {
                        .difference = carve.floats(lanes),
                        .projected = carve.floats(lanes),
                        .mass = carve.floats(kRowBlock),
+                       .rest = carve.floats(kRowBlock),
                        .order = reinterpret_cast<int32_t*>(carve.floats(end))};
+  for (int r = 0; r < kRowBlock; ++r)
+    s.rest[r] = block.rest != nullptr && r < rows ? block.rest[r] : 0;
   dense_output(block, products, s);
   for (const LevelFamily& family : block.families) family_error(block, family, products, s);
 }

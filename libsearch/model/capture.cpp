@@ -66,10 +66,13 @@ class CaptureFile {
 
   // What search.h calls the stream and the output projection are in the file too.
   [[nodiscard]] bool has_residual() const { return has_residual_; }
+  [[nodiscard]] bool has_sinks() const { return has_sinks_; }
 
   // Rows [0, rows) of every head as T; what has no heads has one.
   template <class T>
   [[nodiscard]] Result<Tensor<T, 3>> read(int layer, std::string_view name, int64_t rows) const;
+  // [heads] of a file that has them.
+  [[nodiscard]] Result<std::vector<float>> sinks(int layer) const;
   // Of what the first layer's keys are: tells captures of other prompts apart.
   [[nodiscard]] Result<std::string> digest() const;
 
@@ -77,8 +80,10 @@ class CaptureFile {
   explicit CaptureFile(const fs::path& path) : reader_(H5Reader::OnDisk{path}), path_(path) {}
   [[nodiscard]] Status read_attributes();
   [[nodiscard]] std::vector<std::string_view> names() const {
-    if (has_residual_) return {"q", "k", "v", "residual", "wo"};
-    return {"q", "k", "v"};
+    std::vector<std::string_view> names{"q", "k", "v"};
+    if (has_residual_) names.insert(names.end(), {"residual", "wo"});
+    if (has_sinks_) names.emplace_back("sinks");
+    return names;
   }
   [[nodiscard]] std::vector<uint64_t> extent(std::string_view name) const {
     const auto tokens = static_cast<uint64_t>(tokens_);
@@ -87,6 +92,7 @@ class CaptureFile {
     const auto heads = static_cast<uint64_t>(spec_.heads);
     if (name == "residual") return {tokens, hidden};
     if (name == "wo") return {hidden, heads * dim};
+    if (name == "sinks") return {heads};
     return {name == "q" ? heads : static_cast<uint64_t>(spec_.kv_heads), tokens, dim};
   }
   [[nodiscard]] std::vector<float> values(int layer, std::string_view name) const;
@@ -96,6 +102,7 @@ class CaptureFile {
   ModelSpec spec_;
   int64_t tokens_ = 0;
   bool has_residual_ = false;
+  bool has_sinks_ = false;
   std::string source_;
 };
 
@@ -156,6 +163,9 @@ Status CaptureFile::read_attributes() {
   spec_.hidden = std::min<int>(kMaxWidth, spec_.heads * spec_.head_dim);
   has_residual_ = reader_.has_attribute("hidden");
   if (has_residual_) MI_CHECK(size("hidden", kMaxWidth, spec_.hidden));
+  for (int layer = 0; layer < spec_.layers; ++layer)  // one that lacks them is told when it is read
+    has_sinks_ =
+        has_sinks_ || (reader_.has(dataset(layer, "q")) && reader_.has(dataset(layer, "sinks")));
   spec_.context = tokens_;
   MI_CHECK(check_spec(spec_, path_.string()));
   const double usual = runtime::attention_scale(0, spec_.head_dim);
@@ -215,6 +225,18 @@ Result<Tensor<T, 3>> CaptureFile::read(int layer, std::string_view name, int64_t
   });
 }
 
+Result<std::vector<float>> CaptureFile::sinks(int layer) const {
+  return guarded(path_, [&]() -> Result<std::vector<float>> {
+    std::vector<float> sinks = values(layer, "sinks");
+    for (size_t h = 0; h < sinks.size(); ++h)
+      if (!std::isfinite(sinks[h]))
+        return fail(Code::schema,
+                    fmt::format("{}: {}: found {} at [{}], expected finite numbers", path_.string(),
+                                dataset(layer, "sinks"), sinks[h], h));
+    return sinks;
+  });
+}
+
 Result<std::string> CaptureFile::digest() const {
   return guarded(path_, [&]() -> Result<std::string> {
     const std::vector<float> keys = values(0, "k");
@@ -262,12 +284,17 @@ class CaptureModel final : public Model {
       MI_TRY(const auto v, file.read<T>(layer, "v", tokens));
       Tensor<T, 3> o({spec_.heads, tokens, spec_.head_dim});
       Tensor<float, 3> residual, wo;
+      std::vector<float> sinks;
       BasicLayerQkv<T> qkv;
       if (file.has_residual()) {
         MI_TRY(residual, file.read<float>(layer, "residual", tokens));
         MI_TRY(wo, file.read<float>(layer, "wo", spec_.hidden));
         qkv.residual = std::as_const(residual).view()[0];
         qkv.wo = std::as_const(wo).view()[0];
+      }
+      if (file.has_sinks()) {
+        MI_TRY(sinks, file.sinks(layer));
+        qkv.sinks = sinks;
       }
       qkv.layer = layer;
       qkv.q = q.view();
@@ -308,6 +335,12 @@ Result<Captured> open_captures(std::span<const fs::path> paths) {
     if (own != first)
       return fail(Code::schema, fmt::format("{}: found {}, expected {} as in {}", path.string(),
                                             own, first, paths.front().string()));
+    if (files.back()->has_sinks() != files.front()->has_sinks())
+      return fail(
+          Code::schema,
+          fmt::format("{}: found {} attention sinks, expected {} as in {}", path.string(),
+                      files.back()->has_sinks() ? "layers with" : "no",
+                      files.front()->has_sinks() ? "some" : "none", paths.front().string()));
   }
   if (files.empty()) return fail(Code::invalid_argument, "captures: found none, expected some");
   Captured captured;

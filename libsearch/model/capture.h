@@ -7,7 +7,9 @@
 //   /layer_000/q [heads, tokens, head_dim], after positional encoding; k and v [kv_heads, tokens,
 //               head_dim]; floats of any size, or bf16 as 16-bit integers. Where there is
 //               `hidden`, also residual [tokens, hidden], the stream that attention is added to,
-//               and wo [hidden, heads * head_dim]: output errors are then a model's own
+//               and wo [hidden, heads * head_dim]: output errors are then a model's own. Of a model
+//               with attention sinks, in every layer: sinks [heads], scores as the softmax sees
+//               them
 #pragma once
 
 #include <filesystem>

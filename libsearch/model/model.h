@@ -68,6 +68,9 @@ struct BasicLayerQkv {
   TensorView<const T, 3> v;             // [kv_heads, tokens, head_dim]
   TensorView<const float, 2> residual;  // [tokens, hidden] the stream that attention is added to
   TensorView<const float, 2> wo;        // [hidden, heads * head_dim] output projection
+  // [heads] attention sinks, or none: scores of a key that every row sees, whose value is 0. Of
+  // captures only, whose outputs nobody reads: scores count them, attention need not.
+  std::span<const float> sinks;
 };
 using LayerQkv = BasicLayerQkv<float>;
 

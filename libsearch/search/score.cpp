@@ -66,6 +66,7 @@ struct LayerScorer::HeadSums {
   // density bin (eight per octave).
   std::vector<std::pair<double, int64_t>> oracle;  // [kFloatBins]
   double error_rows = 0;
+  double rest = 0;  // mass of the attention sink
 
   void reset(size_t count, int64_t blocks) {
     for (auto* values : {&recall, &square, &error, &uniform, &tiles}) values->assign(count, 0);
@@ -73,6 +74,7 @@ struct LayerScorer::HeadSums {
     last.assign(count, 0);
     oracle.assign(kFloatBins, {});
     error_rows = 0;
+    rest = 0;
   }
   // A row block is in one group only: its recall and the last block's are 0 elsewhere.
   void add(const HeadSums& other) {
@@ -86,6 +88,7 @@ struct LayerScorer::HeadSums {
       oracle[bin].second += other.oracle[bin].second;
     }
     error_rows += other.error_rows;
+    rest += other.rest;
   }
 };
 
@@ -352,11 +355,27 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
                                  memory.error.data() + at * kRowBlock});
       at += space_.families[f].values.size();
     }
+    // With an attention sink z the keys share exp(lse) / (exp(lse) + exp(z)) of a row's mass.
+    const float* lse = layer.lse.data + head_idx * layer.lse.stride[0] + first;
+    float lse_with_sink[kRowBlock];
+    float rest[kRowBlock] = {};
+    double rest_of_rows = 0;
+    if (!layer.sinks.empty()) {
+      const float sink = layer.sinks[static_cast<size_t>(head_idx)];
+      for (int r = 0; r < rows; ++r) {
+        rest[r] = 1 / (1 + std::exp(lse[r] - sink));
+        rest_of_rows += static_cast<double>(rest[r]);
+        lse_with_sink[r] = std::max(lse[r], sink) + std::log1p(std::exp(-std::abs(lse[r] - sink)));
+      }
+      lse = lse_with_sink;
+      sums.rest += rest_of_rows;
+    }
     float norm[kRowBlock];
     backend_.score({.head = head,
                     .rows = rows_view(layer, head_idx / (shape_.heads / shape_.kv_heads)),
                     .block = m,
-                    .lse = layer.lse.data + head_idx * layer.lse.stride[0] + first,
+                    .lse = lse,
+                    .rest = layer.sinks.empty() ? nullptr : rest,
                     .column_mass = memory.column_mass.data(),
                     .families = memory.families,
                     .gram = sampled ? gram : nullptr,
@@ -381,7 +400,7 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
       memory.level_mass.resize(counts.size());
       sum_levels(level_row(f, m), memory.column_mass.data(), keys, memory.level_mass);
       int64_t selected = 0;
-      double kept = 0;
+      double kept = rest_of_rows;
       for (int l = 0; l < levels; ++l, ++at) {
         selected += counts[static_cast<size_t>(l)];
         kept += memory.level_mass[static_cast<size_t>(l)];
@@ -397,13 +416,14 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
           sums.error[at] += weight[r] * std::max(0.0, static_cast<double>(error[r]));
       }
     }
-    add_baselines(head, m, memory, counts_row(m), sums);
+    add_baselines(head, m, memory, counts_row(m), rest, sums);
   }
 }
 
 // What uniform attention and an oracle would keep; squares, where masses of rows are there.
 void LayerScorer::add_baselines(const kernels::AttentionHead& head, int64_t m, ThreadMemory& memory,
-                                std::span<const int32_t> all_counts, HeadSums& sums) const {
+                                std::span<const int32_t> all_counts, const float* rest,
+                                HeadSums& sums) const {
   const int rows = head.rows(m);
   const int64_t first = head.first_row(m);
   const int64_t keys = head.keys_end(m);
@@ -425,7 +445,8 @@ void LayerScorer::add_baselines(const kernels::AttentionHead& head, int64_t m, T
       memory.level_uniform[l] = static_cast<double>(counts[l]) * uniform_mass[0];
     for (int64_t j = first; j < keys; ++j)
       memory.level_uniform[family.level[j]] += uniform_mass[j - first] - uniform_mass[0];
-    double recall[kRowBlock] = {};
+    double recall[kRowBlock];
+    std::copy(rest, rest + kRowBlock, recall);
     double uniform = 0;
     for (int l = 0; l < family.levels; ++l, ++at) {
       uniform += memory.level_uniform[static_cast<size_t>(l)];
@@ -468,7 +489,7 @@ void LayerScorer::finish(const HeadSums& sums, std::vector<CandidateScore>& scor
                                       data_->estimators[id.family]->flops(call));
     // The oracle spends the same number of keys on the largest true column masses.
     double budget = sums.tiles[c] * kernels::kKeyTile;
-    double mass = 0;
+    double mass = sums.rest;
     for (const auto& [bin_mass, bin_keys] : sums.oracle) {
       if (bin_keys == 0) continue;
       mass += std::min(1.0, budget / static_cast<double>(bin_keys)) * bin_mass;

@@ -53,7 +53,8 @@ struct LayerAttention {
   TensorView<const float, 3> v;      // [kv_heads, tokens, head_dim]
   TensorView<const bf16, 3> k_bf16;  // k and v of a bf16 pass; data null: f32
   TensorView<const bf16, 3> v_bf16;
-  TensorView<const float, 2> lse;       // [heads, tokens]
+  TensorView<const float, 2> lse;       // [heads, tokens] of the keys
+  std::span<const float> sinks;         // [heads], or none: as BasicLayerQkv's
   TensorView<const float, 2> residual;  // [tokens, hidden]; data null: error is relative to o
   TensorView<const float, 2> wo;        // [hidden, heads * head_dim]; data null: identity
   float scale = 0;
@@ -87,7 +88,7 @@ class LayerScorer {
   void score_group(const LayerAttention& layer, int head, int64_t begin, int64_t end,
                    const float* gram, ThreadMemory& memory, HeadSums& sums) const;
   void add_baselines(const kernels::AttentionHead& head, int64_t m, ThreadMemory& memory,
-                     std::span<const int32_t> counts, HeadSums& sums) const;
+                     std::span<const int32_t> counts, const float* rest, HeadSums& sums) const;
   void finish(const HeadSums& sums, std::vector<CandidateScore>& scores) const;
 
   const CandidateSpace& space_;

@@ -161,6 +161,7 @@ Result<double> score_sample(const Model& model, const Sample& sample, const Cand
     MI_CHECK(check_finite(spec, layer.layer, o, options.threads));
     LayerAttention scored = wide.of(layer);
     scored.lse = dense.lse();
+    scored.sinks = layer.sinks;
     scored.residual = layer.residual;
     scored.wo = layer.wo;
     scored.scale = static_cast<float>(runtime::attention_scale(spec.scale, spec.head_dim));

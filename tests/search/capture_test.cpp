@@ -25,7 +25,8 @@ struct Content {
   std::map<std::string, double> numbers = {{"schema_version", 1}, {"layers", 2},
                                            {"heads", 4},          {"kv_heads", 2},
                                            {"head_dim", 16},      {"tokens", kTokens}};
-  std::map<std::string, Tensor<float, 3>> sets;  // "residual" and "wo" as [1, rows, columns]
+  // "residual" and "wo" as [1, rows, columns], "sinks" as [1, 1, heads].
+  std::map<std::string, Tensor<float, 3>> sets;
   bool bf16_sets = false;
 };
 
@@ -54,7 +55,8 @@ void write(const std::filesystem::path& path, const Content& content) {
     hsize_t extent[3];
     for (int i = 0; i < 3; ++i) extent[i] = static_cast<hsize_t>(tensor.extent(i));
     const bool flat = name.ends_with("residual") || name.ends_with("wo");
-    const H5Handle space(H5Screate_simple(flat ? 2 : 3, extent + (flat ? 1 : 0), nullptr), name);
+    const int rank = name.ends_with("sinks") ? 1 : flat ? 2 : 3;
+    const H5Handle space(H5Screate_simple(rank, extent + 3 - rank, nullptr), name);
     const H5Handle set(
         H5Dcreate2(file, name.c_str(), content.bf16_sets ? H5T_STD_U16LE : H5T_IEEE_F32LE, space,
                    links, H5P_DEFAULT, H5P_DEFAULT),
@@ -187,6 +189,45 @@ TEST_CASE("a capture of a model has the model's recall", "[cpu]") {
   CHECK(worst_recall_difference(got, want) < allowed);
 }
 
+TEST_CASE("attention sinks of a capture take part in its masses", "[cpu]") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "c.h5";
+  Content content = tiny_capture();
+  write(path, content);
+  const Captured plain = opened(path);
+  const ScoreReport without = scored(*plain.model, plain.samples);
+  for (const float sink : {-1000.0f, 1000.0f, 3.0f}) {
+    INFO(sink);
+    for (const std::string layer : {"layer_000/", "layer_001/"}) {
+      Tensor<float, 3> sinks({1, 1, 4});
+      std::fill(sinks.span().begin(), sinks.span().end(), -1000.0f);
+      sinks.view()[0][0][2] = sink;
+      content.sets.insert_or_assign(layer + "sinks", std::move(sinks));
+    }
+    const auto with_sinks = folder.path() / "sinks.h5";
+    write(with_sinks, content);
+    const Captured captured = opened(with_sinks);
+    const ScoreReport with = scored(*captured.model, captured.samples);
+    for (size_t h = 0; h < 4; ++h)
+      for (size_t c = 0; c < with.space.candidates(); ++c) {
+        const auto& got = with.table.samples[0].layers[1][h][c];
+        const auto& was = without.table.samples[0].layers[1][h][c];
+        if (h != 2 || sink < 0) {
+          CHECK(got.recall == Approx(was.recall).epsilon(1e-6));
+          CHECK(got.error == Approx(was.error).epsilon(1e-6));
+        } else if (sink > 100) {
+          CHECK(got.recall == Approx(1));  // no key has any mass
+        } else {
+          CHECK(got.recall >= was.recall);
+          if (was.recall < 0.99) CHECK(got.recall > was.recall);
+        }
+      }
+  }
+  const std::filesystem::path both[] = {folder.path() / "sinks.h5", path};
+  CHECK_THAT(open_captures(both).error().what,
+             Catch::Contains("c.h5: found no attention sinks, expected some as in"));
+}
+
 TEST_CASE("captures of one model are samples of one search", "[cpu]") {
   const TemporaryFolder folder;
   const std::filesystem::path paths[] = {folder.path() / "a.h5", folder.path() / "b.h5"};
@@ -291,6 +332,20 @@ TEST_CASE("what is wrong in a capture is one error that names it", "[cpu]") {
   names([](Content& c) { c.numbers["hidden"] = 64; }, "layer_000/residual");
   names([](Content& c) { c.numbers["hidden"] = 0; }, "attribute hidden: found 0");
   names([](Content& c) { c.numbers["softcap"] = -1; }, "attribute softcap: found -1");
+  const auto put_sinks = [](Content& c, const std::string& layer, int64_t count, float value) {
+    Tensor<float, 3> sinks({1, 1, count});
+    std::fill(sinks.span().begin(), sinks.span().end(), value);
+    c.sets.insert_or_assign(layer + "/sinks", std::move(sinks));
+  };
+  names([&](Content& c) { put_sinks(c, "layer_001", 4, 0); }, "layer_000/sinks");
+  names([&](Content& c) { put_sinks(c, "layer_000", 3, 0); },
+        "layer_000/sinks: found [3], expected [4]");
+  names(
+      [&](Content& c) {
+        put_sinks(c, "layer_000", 4, 0);
+        put_sinks(c, "layer_001", 4, INFINITY);
+      },
+      "layer_001/sinks: found inf at [0], expected finite numbers");
   for (const char* layers : {"5", "5,4", "1,2,3", "1,", "a,b", "-1,2", "1;2", ""})
     names([&](Content& c) { c.texts["attention_layers"] = layers; },
           "expected 2 rising numbers, comma-separated");

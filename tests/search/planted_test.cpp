@@ -262,6 +262,7 @@ void check_planted(int64_t n, double limit) {
                                           .k_bf16 = {},
                                           .v_bf16 = {},
                                           .lse = lse.view(),
+                                          .sinks = {},
                                           .residual = residual.view(),
                                           .wo = {},
                                           .scale = 1})}});

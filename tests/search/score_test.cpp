@@ -24,6 +24,7 @@ struct Shape {
   int64_t tokens;
   int heads, kv_heads, head_dim;
   float softcap = 0;
+  std::vector<float> sinks = {};
 };
 
 constexpr int64_t kHidden = 40;
@@ -93,15 +94,24 @@ struct Layer {
                          .k_bf16 = {},
                          .v_bf16 = {},
                          .lse = lse.view(),
+                         .sinks = {},
                          .residual = {},
                          .wo = {},
                          .scale = scale(),
                          .softcap = shape.softcap};
+    layer.sinks = shape.sinks;
     if (projected) {
       layer.residual = residual.view();
       layer.wo = wo.view();
     }
     return layer;
+  }
+  // Mass of a row's keys, of `recall` of them, in the softmax with the head's sink.
+  [[nodiscard]] double share_of_keys(int h, int64_t i, double recall) const {
+    if (shape.sinks.empty()) return 1;
+    const double of_keys =
+        recall * std::exp(dense[static_cast<size_t>(h)].lse[static_cast<size_t>(i)]);
+    return of_keys / (of_keys + std::exp(static_cast<double>(shape.sinks[static_cast<size_t>(h)])));
   }
 };
 
@@ -152,7 +162,8 @@ Expected expected_of(const Layer& layer, int h, const naive::Selection& selectio
   for (int64_t m = 0; m < a.blocks(); ++m) {
     double sum = 0;
     for (int64_t i = m * 64; i < a.row_end(m); ++i) {
-      const double kept = recall[static_cast<size_t>(i)];
+      const double lost = layer.share_of_keys(h, i, 1) * (1 - recall[static_cast<size_t>(i)]);
+      const double kept = 1 - lost;
       sum += kept;
       want.recall += kept / static_cast<double>(n);
       want.square += (1 - kept) * (1 - kept) / static_cast<double>(n);
@@ -180,21 +191,24 @@ Expected expected_of(const Layer& layer, int h, const naive::Selection& selectio
     const double weight = error_weight(a.blocks(), i / 64, last);
     if (weight == 0) continue;
     rows += weight;
+    const double full_share = layer.share_of_keys(h, i, 1);
+    const double sparse_share = layer.share_of_keys(h, i, recall[static_cast<size_t>(i)]);
+    const auto full_o = [&](int64_t y) { return full_share * full.o(i, y); };
+    const auto difference_of = [&](int64_t y) { return full_o(y) - sparse_share * sparse.o(i, y); };
     double norm = 0, difference = 0;
     if (projected) {
       for (int64_t x = 0; x < kHidden; ++x) {
         double through = 0;
         for (int64_t y = 0; y < d; ++y)
-          through +=
-              static_cast<double>(layer.wo.view()[x][h * d + y]) * (full.o(i, y) - sparse.o(i, y));
+          through += static_cast<double>(layer.wo.view()[x][h * d + y]) * difference_of(y);
         difference += through * through;
         const auto r = static_cast<double>(layer.residual.view()[i][x]);
         norm += r * r;
       }
     } else {
       for (int64_t y = 0; y < d; ++y) {
-        difference += (full.o(i, y) - sparse.o(i, y)) * (full.o(i, y) - sparse.o(i, y));
-        norm += full.o(i, y) * full.o(i, y);
+        difference += difference_of(y) * difference_of(y);
+        norm += full_o(y) * full_o(y);
       }
     }
     want.error += weight * difference / norm;
@@ -281,9 +295,10 @@ void check_scores(const Layer& layer, const CandidateSpace& space, int64_t last,
 }
 
 TEST_CASE("scores of all candidates equal brute force", "[cpu]") {
-  const Shape shapes[] = {{1, 2, 1, 8},    {63, 1, 1, 16},      {64, 2, 1, 8},  {65, 4, 2, 16},
-                          {130, 3, 1, 16}, {333, 4, 2, 16, 15}, {700, 2, 1, 16}};
-  const int64_t lasts[] = {0, 64, 1, 64, 0, 64, 100};
+  const Shape shapes[] = {
+      {1, 2, 1, 8},    {63, 1, 1, 16},      {64, 2, 1, 8},   {65, 4, 2, 16},
+      {130, 3, 1, 16}, {333, 4, 2, 16, 15}, {700, 2, 1, 16}, {200, 2, 1, 16, 0, {6, -60}}};
+  const int64_t lasts[] = {0, 64, 1, 64, 0, 64, 100, 0};
   Checked checked;
   for (size_t s = 0; s < std::size(shapes); ++s) {
     const Layer layer(shapes[s], 100 + s);
@@ -307,7 +322,7 @@ TEST_CASE("scores of all candidates equal brute force", "[cpu]") {
 }
 
 TEST_CASE("every backend scores alike", "[cpu]") {
-  const Layer layer({200, 4, 2, 24, 0}, 300);
+  const Layer layer({200, 4, 2, 24, 0, {}}, 300);
   test::for_each_backend([&](const Backend& backend) {
     Checked checked;
     const auto space = default_candidates();

@@ -31,6 +31,7 @@ Status describe(const std::string& file) {
   double least[3] = {};
   double most[3] = {};
   bool has_residual = false;
+  bool has_sinks = false;
   std::fill(std::begin(least), std::end(least), std::numeric_limits<double>::infinity());
   // Reads all of it, and so finds what is not finite.
   MI_TRY(
@@ -38,6 +39,7 @@ Status describe(const std::string& file) {
       captured.model->forward(sample.ids,
                               [&](const search::LayerQkv& layer, TensorView<float, 3>) {
                                 has_residual = layer.residual.data != nullptr;
+                                has_sinks = !layer.sinks.empty();
                                 const double found[] = {rms(layer.q), rms(layer.k), rms(layer.v)};
                                 for (size_t i = 0; i < 3; ++i) {
                                   least[i] = std::min(least[i], found[i]);
@@ -50,14 +52,15 @@ Status describe(const std::string& file) {
       "{}: a sound capture\n"
       "model    {} ({}, {} layers, {} heads, {} KV heads, head dim {})\n"
       "sample   {}, {} tokens\n"
-      "scores   scale {:.4g}, {}\n"
+      "scores   scale {:.4g}, {}, {}\n"
       "rms      q {:.3g} to {:.3g}, k {:.3g} to {:.3g}, v {:.3g} to {:.3g} over the layers\n"
       "{}{}",
       search::printable(file), search::printable(spec.name), search::printable(spec.architecture),
       spec.layers, spec.heads, spec.kv_heads, spec.head_dim, search::printable(sample.source),
       sample.length(), runtime::attention_scale(spec.scale, spec.head_dim),
-      spec.softcap > 0 ? fmt::format("soft cap {:g}", spec.softcap) : "no soft cap", least[0],
-      most[0], least[1], most[1], least[2], most[2],
+      spec.softcap > 0 ? fmt::format("soft cap {:g}", spec.softcap) : "no soft cap",
+      has_sinks ? "attention sinks" : "no attention sinks", least[0], most[0], least[1], most[1],
+      least[2], most[2],
       has_residual ? "errors   those of a model: the stream and the output projection are there\n"
                    : "errors   relative to a head's own output: no stream, no output projection\n",
       spec.attention_layers.empty()
