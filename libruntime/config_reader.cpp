@@ -104,6 +104,11 @@ HeadConfig::Limit read_limit(const YamlNode& node, const std::vector<int64_t>& l
   limit.allocation = map.string("allocation");
   read_word(map.need("allocation"), {"global", "per-head", "min-recall", "uniform", "imported"},
             errors);
+  if (limit.allocation == "global" || limit.allocation == "per-head")
+    for (const auto& [length, share] : limit.achieved)
+      if (share > limit.share + 1e-6)  // it is written with six decimals
+        errors.report(map.need("achieved"), fmt::format("{} at {}", share, length),
+                      fmt::format("at most the limit's share, {}", limit.share));
   limit.gap = map.real("gap", kNotNegative);
   if (map.find("loss") != nullptr) {
     limit.loss = map.real("loss", kPositive);

@@ -111,6 +111,8 @@ TEST_CASE("what is wrong is said with its place, what was found and what was exp
       {"limit: {share: 0.15", "limit: {share: 0", "found '0', expected a number in (0, 1]"},
       {"achieved: {2048: 0.1497", "achieved: {1024: 0.1497",
        "found length '1024', expected one of calibration.lengths"},
+      {"8192: 0.1481}, objective", "8192: 0.1501}, objective",
+       "found 0.1501 at 8192, expected at most the limit's share, 0.15"},
       {"objective: error", "objective: loss", "found 'loss', expected one of error, square, mass"},
       {"recall_mean: 0.9512", "recall_mean: 1.01", "expected a number in [0, 1]"},
       {", recall_last: 0.99", "", "found no key 'recall_last', expected it in this map"},
