@@ -131,7 +131,8 @@ Result<const ModelFamily*> find_family(const JsonObject& config) {
   }
   const auto& name = names->front().get_ref<const std::string&>();
   for (const ModelFamily& family : families()) {
-    if (family.hf_architecture == name) return &family;
+    if (family.hf_architecture == name || (!name.empty() && family.hf_multimodal == name))
+      return &family;
   }
   return unsupported(config, "architectures", "one of " + supported_hf_architectures());
 }
@@ -140,11 +141,23 @@ Result<const ModelFamily*> find_family(const JsonObject& config) {
 
 Result<ModelSpec> parse_hf_config(std::string_view text, const std::string& file) {
   MI_TRY(const Json json, parse_json(text, file));
-  MI_TRY(const JsonObject config, JsonObject::of(json, file));
+  MI_TRY(JsonObject config, JsonObject::of(json, file));
   MI_TRY(const ModelFamily* family, find_family(config));
   MI_CHECK(check_options(config, *family));
   ModelSpec spec;
   spec.architecture = std::string(family->name);
+  spec.beside_others = json["architectures"][0] == family->hf_multimodal;
+  Json text_config;
+  if (spec.beside_others) {
+    MI_TRY(const JsonObject own, config.object("text_config"));
+    text_config = Json::parse(family->text_defaults);
+    if (config.has("tie_word_embeddings"))
+      text_config["tie_word_embeddings"] = json["tie_word_embeddings"];
+    for (const auto& [key, value] : own.json().items())
+      if (!value.is_null()) text_config[key] = value;
+    MI_TRY(config, JsonObject::of(text_config, config.place("text_config")));
+    MI_CHECK(check_options(config, *family));
+  }
   const auto size = [&](std::string_view key, int64_t limit, int& field,
                         std::optional<int64_t> fallback = {}) -> Status {
     MI_TRY(const int64_t value, config.integer(key, 1, limit, fallback));

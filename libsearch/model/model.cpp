@@ -156,6 +156,9 @@ Result<Parts> open_directory(const fs::path& path) {
   parts.spec.name = fs::weakly_canonical(path).filename().string();
   if (!is_printable(parts.spec.name)) parts.spec.name = "model";
   MI_TRY(parts.tensors, open_safetensors(path));
+  if (parts.spec.beside_others) {
+    MI_TRY(parts.tensors, parts.tensors.decoder_of_multimodal());
+  }
   MI_CHECK(read_tokenizer(path, parts));
   return parts;
 }

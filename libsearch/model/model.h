@@ -49,7 +49,8 @@ struct ModelSpec {
   Rope local_rope;          // of layers with a window
   int64_t most_tokens = 0;  // every layer has this window: prompts up to it run; 0: any prompt
   bool tied_embeddings = false;
-  std::string fingerprint;  // "sha256:..." over the description and a sample of every tensor
+  bool beside_others = false;  // a multimodal checkpoint's decoder
+  std::string fingerprint;     // "sha256:..." over the description and a sample of every tensor
 
   [[nodiscard]] int decoder_layers() const {
     return windows.empty() ? layers : static_cast<int>(windows.size());

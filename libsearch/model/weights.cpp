@@ -140,6 +140,25 @@ const WeightTensor* TensorTable::find(std::string_view name) const {
   return place == index_.end() ? nullptr : &tensors_[place->second];
 }
 
+Result<TensorTable> TensorTable::decoder_of_multimodal() const {
+  TensorTable decoder;
+  decoder.files_ = files_;
+  for (WeightTensor tensor : tensors_) {
+    // Some versions of transformers write the model's own "model." before all of these.
+    std::string_view name = tensor.name;
+    const bool inside = name.starts_with("model.");
+    if (inside) name.remove_prefix(6);
+    if (name.starts_with("vision_tower.") || name.starts_with("multi_modal_projector.")) continue;
+    constexpr std::string_view kDecoder = "language_model.";
+    if (name.starts_with(kDecoder)) {
+      name.remove_prefix(kDecoder.size());
+      tensor.name = (inside ? "model." : "") + std::string(name);
+    }
+    MI_CHECK(decoder.add(std::move(tensor)));
+  }
+  return decoder;
+}
+
 const MappedFile* TensorTable::file_of(const WeightTensor& tensor) const {
   for (const auto& file : files_) {
     const Bytes bytes = file->bytes();

@@ -52,6 +52,9 @@ class TensorTable {
   void keep(std::shared_ptr<const MappedFile> file) { files_.push_back(std::move(file)); }
   [[nodiscard]] Status add(WeightTensor tensor);  // refuses a second tensor of the same name
   [[nodiscard]] const WeightTensor* find(std::string_view name) const;
+  // The decoder's tensors of a multimodal checkpoint, under the names that they have in one of
+  // text only.
+  [[nodiscard]] Result<TensorTable> decoder_of_multimodal() const;
   // MappedFile's hints, for the file that the tensor's bytes are in.
   void will_need(const WeightTensor& tensor) const;
   void release(const WeightTensor& tensor) const;

@@ -2,6 +2,7 @@
 #include "libsearch/model/decoder.h"
 
 #include <cmath>
+#include <cstring>
 
 #include <nlohmann/json.hpp>
 #include <omp.h>
@@ -295,6 +296,54 @@ TEMPLATE_TEST_CASE("every family and rotary scaling gives transformers' logits",
         **model, golden,
         [&](const LayerQkv& layer, TensorView<float, 3> o) { return plan->run(layer, o); }, 1);
   }
+}
+
+// A safetensors file with its tensors renamed, and one more.
+std::string renamed(const std::string& file, const std::string& before_model,
+                    const std::string& inside_model, const std::string& other) {
+  uint64_t size = 0;
+  std::memcpy(&size, file.data(), sizeof size);
+  const auto header = nlohmann::json::parse(file.substr(8, size));
+  nlohmann::json made;
+  size_t end = 0;
+  for (const auto& [name, value] : header.items()) {
+    const bool tensor = name != "__metadata__";
+    if (tensor) end = std::max(end, value["data_offsets"][1].get<size_t>());
+    REQUIRE((!tensor || name.starts_with("model.")));
+    made[tensor ? before_model + "model." + inside_model + name.substr(6) : name] = value;
+  }
+  made[other] = {{"dtype", "F32"}, {"shape", {1}}, {"data_offsets", {end, end + 4}}};
+  const std::string text = made.dump();
+  const uint64_t length = text.size();
+  return std::string(reinterpret_cast<const char*>(&length), 8) + text + file.substr(8 + size) +
+         std::string(4, '\0');
+}
+
+TEST_CASE("a multimodal checkpoint's decoder is the one of a checkpoint of text only") {
+  const std::filesystem::path from = kTestData / "families" / "gemma3";
+  const test::H5File golden((from / "golden.h5").string());
+  const TemporaryFolder folder;
+  const bool older = GENERATE(true, false);
+  auto text = nlohmann::json::parse(read_file(from / "config.json"));
+  text.erase("architectures");
+  const nlohmann::json config = {{"architectures", {"Gemma3ForConditionalGeneration"}},
+                                 {"text_config", text},
+                                 {"vision_config", {{"num_hidden_layers", 2}}}};
+  write_file(folder.path() / "config.json", config.dump());
+  const std::string weights = read_file(from / "model.safetensors");
+  write_file(folder.path() / "model.safetensors",
+             older ? renamed(weights, "language_model.", "", "vision_tower.a.weight")
+                   : renamed(weights, "", "language_model.", "model.multi_modal_projector.b"));
+  const auto model = Model::open(folder.path());
+  INFO((model ? "" : model.error().what));
+  REQUIRE(model);
+  check_against_golden<float>(**model, golden, plain_attention_of((*model)->spec()), 1);
+
+  write_file(folder.path() / "model.safetensors",
+             renamed(weights, "language_model.", "", "audio_tower.a.weight"));
+  const auto other = Model::open(folder.path());
+  REQUIRE_FALSE(other);
+  CHECK_THAT(other.error().what, Catch::Contains("tensor audio_tower.a.weight has no place"));
 }
 
 TEST_CASE("a prompt beyond a sliding window is refused") {

@@ -118,6 +118,42 @@ TEST_CASE("a sliding window counts where the family says so") {
                                                          "expected a list of 2 layers"));
 }
 
+// Gemma 3 4B's file, whose decoder is left to the class's defaults for the most part.
+TEST_CASE("a multimodal config.json gives its decoder's description") {
+  Json config = {{"architectures", {"Gemma3ForConditionalGeneration"}},
+                 {"model_type", "gemma3"},
+                 {"text_config",
+                  {{"hidden_size", 2560},
+                   {"intermediate_size", 10240},
+                   {"num_hidden_layers", 34},
+                   {"rope_scaling", {{"factor", 8.0}, {"rope_type", "linear"}}},
+                   {"sliding_window", 1024}}},
+                 {"vision_config", {{"hidden_size", 1152}}}};
+  const auto spec = parse(config);
+  INFO((spec ? "" : spec.error().what));
+  REQUIRE(spec);
+  CHECK(spec->heads == 8);
+  CHECK(spec->kv_heads == 4);
+  CHECK(spec->head_dim == 256);
+  CHECK(spec->vocab == 262208);
+  CHECK(spec->context == 131072);
+  CHECK(spec->rope.theta == 1e6);
+  CHECK(spec->local_rope.theta == 1e4);
+  CHECK(spec->attention_layers == std::vector<int>{5, 11, 17, 23, 29});
+  CHECK(spec->tied_embeddings);
+  CHECK(spec->beside_others);
+  config["text_config"]["num_attention_heads"] = 7;
+  CHECK_THAT(parse(config).error().what, Catch::Contains("config.json"));
+  config["text_config"]["num_attention_heads"] = "8";
+  CHECK_THAT(parse(config).error().what,
+             Catch::Contains("config.json: text_config: num_attention_heads: got \"8\""));
+  config["quantization_config"] = {{"bits", 4}};
+  CHECK_THAT(parse(config).error().what, Catch::Contains("config.json: quantization_config"));
+  config.erase("text_config");
+  config.erase("quantization_config");
+  CHECK_THAT(parse(config).error().what, Catch::Contains("text_config: missing"));
+}
+
 TEST_CASE("Gemma's and Qwen3-MoE's options are read or refused") {
   Json gemma = tiny();
   gemma["architectures"] = {"Gemma3ForCausalLM"};

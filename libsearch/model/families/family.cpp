@@ -56,10 +56,14 @@ std::span<const ModelFamily> families() {
                   .scaled_embedding = true,
                   .tied_by_default = true,
                   .full_every = 2},
-      // Text only: a checkpoint with a vision tower has another architecture.
       ModelFamily{.name = "gemma3",
                   .hf_architecture = "Gemma3ForCausalLM",
                   .gguf_architecture = "gemma3",
+                  .hf_multimodal = "Gemma3ForConditionalGeneration",
+                  .text_defaults = R"({"num_attention_heads": 8, "num_key_value_heads": 4,
+                      "head_dim": 256, "vocab_size": 262208, "max_position_embeddings": 131072,
+                      "rope_theta": 1000000.0, "query_pre_attn_scalar": 256,
+                      "sliding_window": 4096})",
                   .qk_norm = true,
                   .norms = ModelFamily::Norms::gemma,
                   .gelu = true,
@@ -83,7 +87,7 @@ std::string names(std::string_view ModelFamily::*which) {
 }  // namespace
 
 std::string supported_hf_architectures() {
-  return names(&ModelFamily::hf_architecture);
+  return names(&ModelFamily::hf_architecture) + ", " + names(&ModelFamily::hf_multimodal);
 }
 
 std::string supported_gguf_architectures() {

@@ -75,6 +75,10 @@ struct ModelFamily {
   std::string_view name;
   std::string_view hf_architecture;
   std::string_view gguf_architecture;
+  // Of checkpoints that have such a decoder beside others: its keys are in text_config, and those
+  // that config.json leaves out are what transformers' class says, as JSON.
+  std::string_view hf_multimodal = {};
+  std::string_view text_defaults = {};
   Bias bias = Bias::none;
   bool qk_norm = false;
   Norms norms = Norms::before;
