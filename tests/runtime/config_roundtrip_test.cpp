@@ -60,8 +60,7 @@ class RandomConfig {
     for (int i = below(3); i > 0; --i) config.calibration.samples.push_back(note());
     for (int i = below(3); i > 0; --i) config.calibration.held_out.push_back(note());
     config.limit = {fraction(), by_length(), "square", "per-head", real()};
-    for (auto& [length, share] : config.limit.achieved)
-      share = std::min(share, config.limit.share);
+    for (auto& [length, share] : config.limit.achieved) share = std::min(share, config.limit.share);
     if (below(2) == 0) {
       config.limit.loss = real();
       config.limit.gap = std::min(config.limit.gap, config.limit.loss);
