@@ -53,6 +53,8 @@ using Generator = Result<Draft> (*)(const SampleSpec& spec, int64_t length, uint
 
 [[nodiscard]] Result<Draft> make_multi_key(const SampleSpec& spec, int64_t length, uint64_t seed,
                                            const Tokenizer& tokenizer);
+[[nodiscard]] Result<Draft> make_multi_query(const SampleSpec& spec, int64_t length, uint64_t seed,
+                                             const Tokenizer& tokenizer);
 [[nodiscard]] Result<Draft> make_variable_tracking(const SampleSpec& spec, int64_t length,
                                                    uint64_t seed, const Tokenizer& tokenizer);
 
@@ -80,12 +82,13 @@ inline constexpr std::array<std::string_view, 24> kCities = {
     "Dallas", "Denver", "Havana", "Jakarta", "Kyoto",  "Mumbai", "Prague", "Warsaw"};
 // "The secret number of Oslo is 48213." and what asks for it.
 struct Secret {
-  std::string city;
+  std::string subject;  // "secret number of Oslo"
   std::string number;
   [[nodiscard]] Result<Ids> fact(const Tokenizer& tokenizer) const;
   [[nodiscard]] Result<Ids> question(const Tokenizer& tokenizer) const;
   [[nodiscard]] Result<Ids> answer(const Tokenizer& tokenizer) const;
 };
+[[nodiscard]] std::string secret_number_of(std::string_view city);
 [[nodiscard]] std::string random_digits(SampleRandom& random, int count);
 
 // "length 12: a kv_retrieval sample needs at least 140 tokens".

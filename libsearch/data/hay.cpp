@@ -61,16 +61,20 @@ Draft ask(Ids text, const Ids& question, const Ids& answer) {
 }
 
 Result<Ids> Secret::fact(const Tokenizer& tokenizer) const {
-  return tokenizer.encode("The secret number of " + city + " is " + number + ".\n\n");
+  return tokenizer.encode("The " + subject + " is " + number + ".\n\n");
 }
 
 Result<Ids> Secret::question(const Tokenizer& tokenizer) const {
-  return tokenizer.encode("\n\nQuestion: What is the secret number of " + city +
-                          "?\nAnswer: The secret number of " + city + " is");
+  return tokenizer.encode("\n\nQuestion: What is the " + subject + "?\nAnswer: The " + subject +
+                          " is");
 }
 
 Result<Ids> Secret::answer(const Tokenizer& tokenizer) const {
   return tokenizer.encode(" " + number);
+}
+
+std::string secret_number_of(std::string_view city) {
+  return "secret number of " + std::string(city);
 }
 
 std::string random_digits(SampleRandom& random, int count) {

@@ -10,7 +10,7 @@ Result<Draft> make_needle(const SampleSpec& spec, int64_t length, uint64_t seed,
   constexpr int kDigits = 5;
   SampleRandom random(seed, length);
   Secret secret;
-  secret.city = kCities[random.below(kCities.size())];
+  secret.subject = secret_number_of(kCities[random.below(kCities.size())]);
   secret.number = random_digits(random, kDigits);
   MI_TRY(Ids fact, secret.fact(tokenizer));
   MI_TRY(const Ids question, secret.question(tokenizer));

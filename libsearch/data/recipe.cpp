@@ -60,8 +60,10 @@ SampleSpec read_sample(const YamlNode& node, const std::filesystem::path& folder
   const YamlMap map(node, {"kind", "texts", "seed", "start", "part"}, errors);
   SampleSpec spec;
   spec.kind = map.string("kind");
-  read_word(map.need("kind"),
-            {"text", "kv_retrieval", "needle", "repeat", "multi_key", "variable_tracking"}, errors);
+  read_word(
+      map.need("kind"),
+      {"text", "kv_retrieval", "needle", "repeat", "multi_key", "multi_query", "variable_tracking"},
+      errors);
   if (spec.kind == "text")
     refuse_key(map, "seed", spec.kind, errors);
   else

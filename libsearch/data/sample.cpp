@@ -16,12 +16,13 @@
 namespace mi::search {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, Generator>, 6> kGenerators{{
+constexpr std::array<std::pair<std::string_view, Generator>, 7> kGenerators{{
     {"text", make_text},
     {"kv_retrieval", make_kv_retrieval},
     {"needle", make_needle},
     {"repeat", make_repeat},
     {"multi_key", make_multi_key},
+    {"multi_query", make_multi_query},
     {"variable_tracking", make_variable_tracking},
 }};
 constexpr int64_t kMaxLength = int64_t{1} << 30;
@@ -51,8 +52,8 @@ Result<Sample> make(const SampleSpec& spec, int64_t length, uint64_t seed,
                                    [&](const auto& entry) { return entry.first == spec.kind; });
   if (found == kGenerators.end())
     return fail(Code::invalid_argument, fmt::format("sample kind: found '{}', expected text, "
-                                                    "kv_retrieval, needle, repeat, multi_key or "
-                                                    "variable_tracking",
+                                                    "kv_retrieval, needle, repeat, multi_key, "
+                                                    "multi_query or variable_tracking",
                                                     spec.kind));
   if (length < 1 || length > kMaxLength)
     return fail(Code::invalid_argument,

@@ -27,7 +27,7 @@ struct Sample {
 
 // A recipe, described in calib_data/README.md: what to calibrate on and, disjoint, what to certify
 // on.
-inline constexpr int kMultiKeyFacts = 8;  // of a multi_key sample
+inline constexpr int kFactsPerText = 8;  // of a multi_key or multi_query sample
 struct SampleSpec {
   std::string kind;
   std::vector<std::filesystem::path> texts;  // resolved against the recipe's folder
@@ -37,10 +37,10 @@ struct SampleSpec {
   // and held-out samples on disjoint parts of one text share no byte of it.
   double part_begin = 0;
   double part_end = 1;
-  // needle, multi_key: where in the text the asked fact lies, from 0 to 1; drawn when not given. No
-  // key of recipes.
+  // needle, multi_key, multi_query: where in the text the asked fact lies, from 0 to 1; drawn when
+  // not given. No key of recipes.
   std::optional<double> depth;
-  int asked = 0;  // multi_key: which of the facts is asked for. No key of recipes.
+  int asked = 0;  // multi_key, multi_query: which of the facts is asked for. No key of recipes.
 };
 struct Recipe {
   std::string name;

@@ -89,7 +89,7 @@ std::string verdict_text(const RightSummary& right, const Painter& painter) {
 
 std::string answers_text(const Evaluation& evaluation, const Painter& painter) {
   if (evaluation.cells.empty()) return "";
-  size_t width = 8;  // "multikey"
+  size_t width = 10;  // "multiquery"
   for (const CellResult& cell : evaluation.cells) width = std::max(width, cell.task.size());
   std::string text =
       "\n" + painter.bold("Answers") +
@@ -127,12 +127,12 @@ std::string answers_text(const Evaluation& evaluation, const Painter& painter) {
 std::string decoded_text(const Evaluation& evaluation, const Painter& painter) {
   std::string text = "\n" + painter.bold("Decoded greedily") +
                      " (right: the answer is in the first line written)\n" +
-                     fmt::format("{}{:<8} {:>6} {:>9} {:>9}  {:<28} {}\n", kIndent, "task",
+                     fmt::format("{}{:<10} {:>6} {:>9} {:>9}  {:<28} {}\n", kIndent, "task",
                                  "tokens", "dense", "sparse", "sparse - dense, 95 %", "verdict");
   for (const CellResult& cell : evaluation.cells) {
     const CellSummary summary = summarize(cell);
     const auto of = [&](int64_t right) { return fmt::format("{}/{}", right, summary.questions); };
-    text += fmt::format("{}{:<8} {:>6} {:>9} {:>9}  {:<28} {}\n", kIndent, printable(cell.task),
+    text += fmt::format("{}{:<10} {:>6} {:>9} {:>9}  {:<28} {}\n", kIndent, printable(cell.task),
                         cell.length, of(summary.decoded.dense), of(summary.decoded.sparse),
                         interval_text(summary.decoded.difference, "points", 1),
                         verdict_text(summary.decoded, painter));

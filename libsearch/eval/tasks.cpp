@@ -49,7 +49,7 @@ Result<Cell> make_cell(const GeneratedTask& task, int64_t length, const SampleSp
   for (int64_t i = 0; i < options.count; ++i) {
     Question question;
     // All facts of one text are asked for in turn: they share a prefill.
-    const int64_t asked = task.kind == "multi_key" ? kMultiKeyFacts : 1;
+    const int64_t asked = task.kind.starts_with("multi_") ? kFactsPerText : 1;
     spec.seed = kFirstSeed + static_cast<uint64_t>(i / asked);
     spec.asked = static_cast<int>(i % asked);
     if (task.kind == "needle") {

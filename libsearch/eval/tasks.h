@@ -39,9 +39,10 @@ struct GeneratedTask {
   std::string_view name;
   std::string_view kind;
 };
-inline constexpr std::array<GeneratedTask, 4> kGeneratedTasks = {{{"needle", "needle"},
+inline constexpr std::array<GeneratedTask, 5> kGeneratedTasks = {{{"needle", "needle"},
                                                                   {"kv", "kv_retrieval"},
                                                                   {"multikey", "multi_key"},
+                                                                  {"multiquery", "multi_query"},
                                                                   {"vt", "variable_tracking"}}};
 
 // Depth i of n as a fraction of the text: from its begin to its end, the middle if it is the only

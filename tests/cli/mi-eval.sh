@@ -63,8 +63,9 @@ done
 # The main job: every task, a table and the same as JSON.
 expect 0 "${eval[@]}" --decode
 for text in 'config   c.yaml, limit 60 % of dense attention' 'Perplexity by position' '2 x 832' \
-  '208-255' 'past the trained positions' 'Answers (teacher-forced' 'needle      832 dense' \
-  'kv          832 dense' 'multikey    832 dense' 'vt          832 dense' 'Decoded greedily' \
+  '208-255' 'past the trained positions' 'Answers (teacher-forced' 'needle        832 dense' \
+  'kv            832 dense' 'multikey      832 dense' 'multiquery    832 dense' \
+  'vt            832 dense' 'Decoded greedily' \
   'needle by depth' '100 %  '; do has out "$text"; done
 has err 'note: prompts of 832 tokens are past the 256 that'
 has err 'eval 100%'
@@ -74,7 +75,7 @@ python3 - <<'END'
 import json
 got = json.load(open("out"))
 assert got["config"] == "c.yaml" and got["precision"] == "f32" and got["threads"] == 1, got
-assert [t["task"] for t in got["tasks"]] == ["needle", "kv", "multikey", "vt"]
+assert [t["task"] for t in got["tasks"]] == ["needle", "kv", "multikey", "multiquery", "vt"]
 for task in got["tasks"]:
     assert task["tokens"] == 832 and task["questions"] == 2 == len(task["answers"]), task
     difference = task["right"]["difference"]

@@ -2,6 +2,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <regex>
 #include <set>
 #include <string>
 
@@ -119,7 +121,7 @@ TEST_CASE("a sample begins with what every text began with in training") {
 
 TEST_CASE("every kind gives exactly the tokens asked for, and the same ones again") {
   const auto kind = GENERATE(as<std::string>(), "text", "needle", "kv_retrieval", "repeat",
-                             "multi_key", "variable_tracking");
+                             "multi_key", "multi_query", "variable_tracking");
   const auto length = GENERATE(as<int64_t>(), 512, 513, 577, 1000, 4096, 20001);
   for (uint64_t seed = 0; seed < 5; ++seed) {
     const Sample sample = make(spec_of(kind, kind == "text" ? 0 : seed), length);
@@ -141,7 +143,7 @@ TEST_CASE("every kind gives exactly the tokens asked for, and the same ones agai
 
 TEST_CASE("seeds and lengths give different samples") {
   for (const std::string kind :
-       {"needle", "kv_retrieval", "repeat", "multi_key", "variable_tracking"}) {
+       {"needle", "kv_retrieval", "repeat", "multi_key", "multi_query", "variable_tracking"}) {
     std::set<std::string> digests;
     for (uint64_t seed = 0; seed < 20; ++seed)
       digests.insert(make(spec_of(kind, seed), 2000).sha256);
@@ -161,6 +163,8 @@ TEST_CASE("samples are the same on every machine") {
         "bf306cfc5b7458a804ff35df0b704f5cd05f1f207ac2a73bad8f6f1bc2d18769");
   CHECK(make(spec_of("multi_key", 7), 600).sha256 ==
         "469c609958620a449aa2a7a1ff1bcffca96c8988c97c3f1bfb3a6d05d41cbe82");
+  CHECK(make(spec_of("multi_query", 7), 600).sha256 ==
+        "75227df7f36ac4d2614557a7bba0e3e1aaee48412497b1b2d81d6990c68ada83");
   CHECK(make(spec_of("variable_tracking", 7), 600).sha256 ==
         "24a961974f38c0fba193f2fa3dbcbcb569a6734a80a771eb9f4191b56e0a8977");
 }
@@ -241,31 +245,30 @@ TEST_CASE("a needle lies at the depth asked for, to half a paragraph") {
 }
 
 TEST_CASE("one of eight facts with distinct keys and numbers is asked for") {
-  std::set<std::string> cities_asked;
+  const std::string kind = GENERATE("multi_key", "multi_query");
+  const std::regex fact("The ([a-z ]+( of [A-Z][a-z]+)?) is ([0-9]{5})\\.\n\n");
+  std::set<std::string> subjects_asked;
   for (uint64_t seed = 0; seed < 30; ++seed) {
-    const Sample sample = make(spec_of("multi_key", seed), 3000);
+    const Sample sample = make(spec_of(kind, seed), 3000);
     const std::string text = text_of(sample);
-    const std::string fact = "The secret number of ";
-    std::set<std::string> cities, numbers;
-    std::string asked_number;
-    const size_t question = text.find("\n\nQuestion: ");
-    const size_t city_at = text.rfind(fact) + fact.size();
-    const std::string asked = text.substr(city_at, text.find(' ', city_at) - city_at);
-    for (size_t at = text.find(fact); at < question; at = text.find(fact, at + 1)) {
-      const size_t begin = at + fact.size();
-      const size_t end = text.find(" is ", begin);
-      const std::string number = text.substr(end + 4, 5);
-      cities.insert(text.substr(begin, end - begin));
-      numbers.insert(number);
-      CHECK(text.substr(end + 9, 3) == ".\n\n");
-      if (text.substr(begin, end - begin) == asked) asked_number = number;
+    const size_t question = text.find("\n\nQuestion: What is the ");
+    REQUIRE(question != std::string::npos);
+    const size_t asked_at = question + 24;
+    const std::string asked = text.substr(asked_at, text.find('?', asked_at) - asked_at);
+    std::map<std::string, std::string> number_of;
+    std::set<std::string> numbers;
+    for (std::sregex_iterator at(text.begin(), text.begin() + static_cast<int64_t>(question), fact);
+         at != std::sregex_iterator(); ++at) {
+      number_of[at->str(1)] = at->str(3);
+      numbers.insert(at->str(3));
     }
-    CHECK(cities.size() == 8);
+    CHECK(number_of.size() == 8);
     CHECK(numbers.size() == 8);
-    CHECK(answer_of(sample) == " " + asked_number);
-    cities_asked.insert(asked);
+    CHECK(answer_of(sample) == " " + number_of[asked]);
+    CHECK(text.substr(asked_at + asked.size()).starts_with("?\nAnswer: The " + asked + " is "));
+    subjects_asked.insert(asked);
   }
-  CHECK(cities_asked.size() > 10);
+  CHECK(subjects_asked.size() > 10);
 }
 
 TEST_CASE("variables are assigned in a chain whose names, in order, are the answer") {
@@ -304,7 +307,8 @@ TEST_CASE("a text too short for the length is an error with names and numbers") 
   const Folder folder;
   SampleSpec spec;
   spec.texts = {folder.write("tiny.txt", "only this"), folder.write("empty.txt", "")};
-  for (const std::string kind : {"text", "needle", "repeat", "multi_key", "variable_tracking"}) {
+  for (const std::string kind :
+       {"text", "needle", "repeat", "multi_key", "multi_query", "variable_tracking"}) {
     spec.kind = kind;
     const std::string error = error_of(spec, 1000);
     INFO(error);

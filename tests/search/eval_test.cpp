@@ -129,8 +129,8 @@ TEST_CASE("questions that share a prefill are answered as from prompts of their 
   REQUIRE(cell);
   REQUIRE(cell->task == "multikey");
   std::set<std::string> answers;  // of the first text: every fact is asked for
-  for (int i = 0; i < kMultiKeyFacts; ++i) answers.insert(cell->questions[i].accepted.front());
-  CHECK(answers.size() == kMultiKeyFacts);
+  for (int i = 0; i < kFactsPerText; ++i) answers.insert(cell->questions[i].accepted.front());
+  CHECK(answers.size() == kFactsPerText);
   std::vector<Cell> alone;
   for (const Question& question : cell->questions)
     alone.push_back({cell->task, cell->length, {question}});

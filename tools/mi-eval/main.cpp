@@ -18,9 +18,10 @@ int main(int argc, char** argv) try {
   app.add_option(
          "--tasks", options.tasks,
          "ppl (perplexity), needle (a fact by depth), kv (key-value pairs), multikey (one of "
-         "eight facts), vt (chains of variables); default: all, with --infinitebench none")
+         "eight facts of one form), multiquery (each of eight facts of eight forms), vt (chains of "
+         "variables); default: all, with --infinitebench none")
       ->delimiter(',')
-      ->check(CLI::IsMember({"ppl", "needle", "kv", "multikey", "vt"}));
+      ->check(CLI::IsMember({"ppl", "needle", "kv", "multikey", "multiquery", "vt"}));
   app.add_option("--lengths", options.lengths,
                  "Prompt lengths in tokens, such as 4096,8192 (default: the config's calibrated "
                  "ones)")
