@@ -79,10 +79,12 @@ struct WideProducts {
   float* query;  // [dim, 64] lanes
   float* tile;   // [64, 64] gathered rows of p
   float* all_p;  // [keys_end, 64] where errors are scored, else a tile
+  float* upper =
+      nullptr;  // [dim, dim] of the same form as gram, 0 below its diagonal: half the products
 
   static int width(int dim) { return dim; }
   static int64_t scratch_floats(int dim, int64_t n_kv) {
-    return (dim + n_kv + 2 * kKeyTile) * int64_t{kRowBlock} + 48;
+    return (dim + n_kv + 2 * kKeyTile) * int64_t{kRowBlock} + int64_t{dim} * dim + 64;
   }
   WideProducts(const ScoreBlock& of, Carver& carve) : block(of) {
     const AttentionHead& head = block.head;
@@ -92,6 +94,12 @@ struct WideProducts {
                          kKeyTile * kRowBlock);
     pack_lanes(head.q + head.first_row(block.block) * head.q_stride, head.q_stride,
                head.rows(block.block), head.head_dim, query);
+    if (block.gram == nullptr) return;
+    const int dim = head.head_dim;
+    upper = carve.floats(int64_t{dim} * dim);
+    for (int i = 0; i < dim; ++i)
+      for (int j = 0; j < dim; ++j)
+        upper[i * dim + j] = (j < i ? 0.0f : j == i ? 1.0f : 2.0f) * block.gram[i * dim + j];
   }
   // p [count, 64] = 2^(s - shift) of keys begin and on, kept for add_values where errors are
   // scored.
@@ -122,22 +130,32 @@ struct WideProducts {
   // out [dim, 64] += sum over keys of v p, mass [64] += sum of p; at most kStepKeys keys.
   void add_values(const int32_t* keys, int count, float* out, float* mass) const {
     const float* rows[kKeyTile];
-    for (int t = 0; t < count; ++t) {
-      rows[t] = block.head.v + keys[t] * block.head.v_stride;
-      for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
-        const Vec p = Isa::load(all_p + int64_t{keys[t]} * kRowBlock + r);
-        Isa::store(tile + t * kRowBlock + r, p);
-        Isa::store(mass + r, Isa::load(mass + r) + p);
+    for (int t = 0; t < count; ++t) rows[t] = block.head.v + keys[t] * block.head.v_stride;
+    for (int lane = 0; lane < kRowBlock; lane += Isa::kGroupLanes) {
+      Vec sum[kVecs];
+      for (int x = 0; x < kVecs; ++x) sum[x] = Isa::load(mass + lane + x * Isa::kLanes);
+      for (int t = 0; t < count; ++t) {
+        const float* from = all_p + int64_t{keys[t]} * kRowBlock + lane;
+        for (int x = 0; x < kVecs; ++x) {
+          const Vec p = Isa::load(from + x * Isa::kLanes);
+          Isa::store(tile + t * kRowBlock + lane + x * Isa::kLanes, p);
+          sum[x] += p;
+        }
       }
+      for (int x = 0; x < kVecs; ++x) Isa::store(mass + lane + x * Isa::kLanes, sum[x]);
     }
     tile_product<false>(rows, block.head.head_dim, count, tile, out);
   }
-  // projected [dim, 64] = gram difference.
+  // projected [dim, 64]: its product with the difference [dim, 64] is the error.
   void project(const float* difference, float* projected) const {
     const int dim = block.head.head_dim;
-    const float* rows[kMaxHeadDim];
-    for (int k = 0; k < dim; ++k) rows[k] = block.gram + static_cast<int64_t>(k) * dim;
-    tile_product<true>(rows, dim, dim, difference, projected);
+    for (int first = 0; first < dim; first += Isa::kTileRows) {
+      const float* rows[Isa::kTileRows];
+      const int count = dim - first < Isa::kTileRows ? dim - first : Isa::kTileRows;
+      for (int i = 0; i < count; ++i) rows[i] = upper + (first + i) * dim + first;
+      tile_product<true>(rows, count, dim - first, difference + first * kRowBlock,
+                         projected + first * kRowBlock);
+    }
   }
 };
 

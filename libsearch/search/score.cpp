@@ -322,12 +322,11 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
                       .keys = head.keys_end(m)};
       if (binning.sources.size() > 1) {
         float* e = memory.estimate.data();
-        std::copy(keys.e, keys.e + keys.keys, e);
         for (size_t i = 1; i < binning.sources.size(); ++i) {
           const float* other = memory.estimates.data() + row_of(binning.sources[i], m);
-          for (int64_t j = 0; j < keys.keys; ++j) e[j] = std::max(e[j], other[j]);
+          for (int64_t j = 0; j < keys.keys; ++j) e[j] = std::max(keys.e[j], other[j]);
+          keys.e = e;
         }
-        keys.e = e;
       }
       binning.table.assign(keys.e, keys.keys, memory.bins.data());
       count_bins(keys.bin, keys.keys, std::span(memory.bin_counts).first(binning.table.bins()));
