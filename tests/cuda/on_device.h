@@ -9,7 +9,7 @@
 #include "kernels/cuda/tile_shape.h"
 #include "tests/cuda/machine.h"
 
-namespace mi::test::cuda {
+namespace mi::test::cuda::on_device {
 
 inline constexpr bool kOnDevice = true;
 inline Status machine_ready() {
@@ -114,4 +114,4 @@ std::unique_ptr<Launch<kernels::cuda::StripeCall<T>>> stripe_launch() {
   });
 }
 
-}  // namespace mi::test::cuda
+}  // namespace mi::test::cuda::on_device

@@ -7,7 +7,7 @@
 #include "kernels/cuda/stripe.cuh"
 #include "tests/cuda/machine.h"
 
-namespace mi::test::cuda {
+namespace mi::test::cuda::on_emulator {
 
 inline constexpr bool kOnDevice = false;
 inline Status machine_ready() {
@@ -58,4 +58,4 @@ std::unique_ptr<Launch<kernels::cuda::StripeCall<T>>> stripe_launch() {
       kernels::cuda::block_select_stripes<T, kHeadDim>);
 }
 
-}  // namespace mi::test::cuda
+}  // namespace mi::test::cuda::on_emulator

@@ -6,8 +6,14 @@
 
 #ifdef MI_ON_DEVICE
 #include "tests/cuda/on_device.h"
+namespace mi::test::cuda {
+using namespace on_device;  // NOLINT
+}
 #else
 #include "tests/cuda/on_emulator.h"
+namespace mi::test::cuda {
+using namespace on_emulator;  // NOLINT
+}
 #endif
 
 // First words of a test case: skips it, visibly, where there is no such machine.
