@@ -94,7 +94,7 @@ TEST_CASE("attention over more than fits on the device at once", "[long]") {
 }
 #endif
 
-TEST_CASE("attention over strides of more than 2^31 elements") {
+TEST_CASE("attention over strides of more than 2^31 elements", "[long]") {
   MI_NEEDS_MACHINE();
   // Two keys of score 0 and values 1 and 3, a stride apart in memory that is never touched between.
   constexpr int64_t kStride = (int64_t{1} << 31) + 8;
