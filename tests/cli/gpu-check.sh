@@ -57,7 +57,7 @@ try:
 except gpu_check.Missing as missing:
     assert str(missing) == "no NVIDIA driver: libabsent.so.1 is not installed", missing
 gpu_check.find_device = lambda: {"name": "Some H100", "compute_capability": "9.0", "cuda_driver": "13.0",
-                                 "devices": 1}
+                                 "bus": "0", "devices": 1}
 sys.exit(gpu_check.main())
 END
 tool=(python3 -B check.py "$1")
@@ -85,3 +85,6 @@ has out 'FAILED: mi-bench cuda: dense, d 128, 16384 tokens: error None'
 printf '#!/bin/bash\necho "mi-bench: CUDA device: none" >&2\nexit 1\n' >build/tools/mi-bench
 expect 1 --build build --output report --rounds 3
 has out 'FAILED: mi-bench cuda: mi-bench: CUDA device: none'
+printf '#!/bin/bash\necho "libgone.so: cannot open" >&2\nexit 127\n' >build/tests/cuda/mi_cuda_device_tests
+expect 1 --build build --output report --rounds 3
+has out 'libgone.so: cannot open'
