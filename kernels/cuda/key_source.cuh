@@ -35,31 +35,38 @@ struct SelectedKeys {
   const int32_t* columns;
   uint32_t indices;  // shared memory, [kIndexStages, kKeys]
   int32_t run = 0;   // of this thread's slot: positions ascend from tile to tile
+  int32_t ahead;     // its key in the tile to be prepared next: memory has a tile's time to answer
 
   MI_DEVICE SelectedKeys(const Selection& of, const KeyRun* all_runs, const int32_t* all_columns)
       : count(of.run_keys + of.columns),
         selection(of),
         runs(all_runs + of.first_run),
         columns(all_columns + of.first_column),
-        indices(ptx::shared_base() + Shape::kIndices) {}
+        indices(ptx::shared_base() + Shape::kIndices),
+        ahead(has_slot() ? find(0) : kNoKey) {}
 
   [[nodiscard]] MI_DEVICE uint32_t address(int tile, int slot) const {
     return indices + static_cast<uint32_t>(tile % Shape::kIndexStages) * Shape::kIndexBytes +
            static_cast<uint32_t>(slot) * 4;
   }
-  MI_DEVICE void prepare(int tile) {
-    const int slot = ptx::thread();
-    if (slot >= Shape::kKeys) return;
-    const int64_t position = int64_t{tile} * Shape::kKeys + slot;
-    int32_t key = kNoKey;
+  [[nodiscard]] MI_DEVICE static bool has_slot() {
+    return ptx::thread() < static_cast<uint32_t>(Shape::kKeys);
+  }
+  // Called for each tile in turn, by threads that have a slot.
+  [[nodiscard]] MI_DEVICE int32_t find(int tile) {
+    const int64_t position = int64_t{tile} * Shape::kKeys + ptx::thread();
     if (position < selection.run_keys) {
       while (run + 1 < selection.runs && ptx::load(runs + run + 1).position <= position) ++run;
       const KeyRun of = ptx::load(runs + run);
-      key = of.key + static_cast<int32_t>(position - of.position);
-    } else if (position < count) {
-      key = ptx::load(columns + (position - selection.run_keys));
+      return of.key + static_cast<int32_t>(position - of.position);
     }
-    ptx::store_shared(address(tile, slot), static_cast<uint32_t>(key));
+    return position < count ? ptx::load(columns + (position - selection.run_keys)) : kNoKey;
+  }
+  // Called for each tile in turn.
+  MI_DEVICE void prepare(int tile) {
+    if (!has_slot()) return;
+    ptx::store_shared(address(tile, ptx::thread()), static_cast<uint32_t>(ahead));
+    ahead = find(tile + 1);
   }
   [[nodiscard]] MI_DEVICE int32_t key(int tile, int slot) const {
     return ptx::load_shared(address(tile, slot));

@@ -7,17 +7,11 @@
 #include <utility>
 
 #include "kernels/cuda/device_kernel.cuh"
+#include "kernels/cuda/error.h"
 #include "kernels/cuda/tile_shape.h"
 
 namespace mi::kernels::cuda {
 namespace {
-
-Status status_of(cudaError_t error, const std::string& what) {
-  if (error == cudaSuccess) return {};
-  (void)cudaGetLastError();  // else the caller's next check finds it
-  return fail(Code::device, what + ": " + cudaGetErrorString(error) + " (CUDA error " +
-                                std::to_string(static_cast<int>(error)) + ")");
-}
 
 Result<int> attribute(cudaDeviceAttr which, int device) {
   int value = 0;

@@ -106,6 +106,14 @@ expect 0 sweep "${tiny[@]}" --lengths 1
 has out 'of 14 rows flagged'
 expect 2 sweep --lengths 0
 
+# Of the GPU's own checks is tools/gpu-check.
+if ! ldconfig -p | grep -q 'libcuda\.so\.1'; then
+  expect 1 cuda
+  grep -qE 'CUDA device: .*\(cuda|this build has no CUDA kernels' err
+fi
+expect 2 cuda --lengths 64
+expect 2 cuda --rounds 0
+
 # With q = 0 a row is the mean of all values so far: v = 2, 4, 6, ... gives row + 2.
 python3 - <<'END_PYTHON'
 import struct

@@ -43,9 +43,10 @@ struct Tensor {
       wide[i] = to_float(data[i]);
     }
   }
+  // As the kernel sees it, at `seen`.
   template <class U>
-  [[nodiscard]] Strided<U> strided() {
-    return {data.data(), token_stride, head_stride};
+  [[nodiscard]] Strided<U> strided(U* seen) const {
+    return {seen, token_stride, head_stride};
   }
 };
 
@@ -75,12 +76,16 @@ struct SequenceData {
     shape.scale = layer.scale == 0 ? 1 / std::sqrt(static_cast<float>(dim)) : layer.scale;
     shape.softcap = layer.softcap;
   }
-  [[nodiscard]] Sequence<T> view() {
-    return {q.template strided<const T>(),
-            k.template strided<const T>(),
-            v.template strided<const T>(),
-            o.template strided<T>(),
-            with_lse ? lse.data() : nullptr,
+  [[nodiscard]] Sequence<T> share(Launch<AttendCall<T>>& launch) {
+    const auto input = [&](const Tensor<T>& tensor) {
+      return tensor.template strided<const T>(launch.input(tensor.data.data(), tensor.data.size()));
+    };
+    float* const seen_lse = launch.output(lse.data(), lse.size());
+    return {input(q),
+            input(k),
+            input(v),
+            o.template strided<T>(launch.output(o.data.data(), o.data.size())),
+            with_lse ? seen_lse : nullptr,
             lse_stride,
             shape.n_q,
             shape.n_kv};
@@ -194,35 +199,27 @@ std::string check_layer(const Kernel<T>& kernel, const Layer& layer, uint64_t se
   }
   work.sort();
 
-  GlobalMemory memory;
+  const std::unique_ptr<Launch<AttendCall<T>>> launch = kernel.launch();
   std::vector<Sequence<T>> sequences;
-  for (SequenceData<T>& of : data) {
-    sequences.push_back(of.view());
-    for (Tensor<T>* tensor : {&of.q, &of.k, &of.v, &of.o})
-      memory.add(tensor->data.data(), tensor->data.size() * sizeof(T), tensor == &of.o);
-    memory.add(of.lse.data(), of.lse.size() * sizeof(float), true);
-  }
-  memory.add(sequences);
-  memory.add(work.items());
-  memory.add(work.selections());
-  memory.add(work.runs());
-  memory.add(work.columns());
-  const AttendCall<T> call{sequences.data(),    work.items().data(),   work.selections().data(),
-                           work.runs().data(),  work.columns().data(), layer.heads / layer.kv_heads,
-                           data[0].shape.scale, layer.softcap};
-  const Report report = launch(static_cast<int64_t>(work.items().size()), kernels::cuda::kThreads,
-                               kernel.shared_bytes, memory, [&] { kernel.thread(call); });
+  for (SequenceData<T>& of : data) sequences.push_back(of.share(*launch));
+  const AttendCall<T> call{launch->input(sequences),
+                           launch->input(work.items()),
+                           launch->input(work.selections()),
+                           launch->input(work.runs()),
+                           launch->input(work.columns()),
+                           layer.heads / layer.kv_heads,
+                           data[0].shape.scale,
+                           layer.softcap};
+  const Ran ran = launch->run(call, static_cast<int64_t>(work.items().size()));
 
-  std::string wrong = report.faults.text();
-  if (report.bank_conflicts != 0)
-    wrong += "bank conflicts: " + std::to_string(report.bank_conflicts) + "\n";
+  std::string wrong = ran.wrong;
   int64_t tiles = 0;
   for (size_t i = 0; i < work.items().size(); ++i)
     tiles += (work.keys(i) + kernel.tile_keys - 1) / kernel.tile_keys;
   // Two products of 64 rows by the tile's keys by head_dim, 16 x 8 x 16 at a time.
   const int64_t products = tiles * 2 * 64 * kernel.tile_keys * kernel.head_dim / (16 * 8 * 16);
-  if (report.products != products)
-    wrong += "products: got " + std::to_string(report.products) + ", expected " +
+  if (ran.products && *ran.products != products)
+    wrong += "products: got " + std::to_string(*ran.products) + ", expected " +
              std::to_string(products) + "\n";
   for (const Block64& of : blocks) {
     const double error =

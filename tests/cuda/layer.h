@@ -1,16 +1,14 @@
-// A layer of attention on the emulated device against the oracle: several sequences and heads in
-// one launch, every row block over keys of its own.
+// A layer of attention on a device or the emulator of one, against the oracle: several sequences
+// and heads in one launch, every row block over keys of its own.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "kernels/cuda/attend_call.h"
 #include "kernels/half.h"
-#include "tests/cuda/emulator/block.h"
+#include "tests/cuda/machine.h"
 
 namespace mi::test::cuda {
 
@@ -26,18 +24,9 @@ struct Layer {
   bool sparse = true;  // a selection per row block, or none; else none for all
 };
 
-// A kernel compiled for the emulator.
-template <class T>
-struct Kernel {
-  int head_dim = 0;
-  int tile_keys = 0;
-  uint32_t shared_bytes = 0;
-  std::function<void(const kernels::cuda::AttendCall<T>&)> thread;  // what one thread does
-};
-
-// Empty if all is right: no fault, no bank conflict, nothing written beside the outputs, as many
-// products as the tiles of the cost function take, o and lse within what tests/ideal.h allows.
-// worst: the largest error as a share of the allowed, kept if it is larger already.
+// Empty if all is right: no fault, nothing written beside the outputs, as many products as the
+// tiles of the cost function take, o and lse within what tests/ideal.h allows. worst: the largest
+// error as a share of the allowed, kept if it is larger already.
 template <class T>
 [[nodiscard]] std::string check_layer(const Kernel<T>& kernel, const Layer& layer, uint64_t seed,
                                       double* worst);

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <string>
 
+#include "tests/cuda/layer.h"
 #include "tests/cuda/stripe_layer.h"
 #include "tests/cuda/under_test.h"
 

@@ -1,4 +1,4 @@
-// The stripe estimate on the emulated device against double precision.
+// The stripe estimate on a device or the emulator of one, against double precision.
 #pragma once
 
 #include <algorithm>
@@ -6,9 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/cuda/emulator/ptx.h"
-
-#include "kernels/cuda/stripe.cuh"
+#include "tests/cuda/under_test.h"
 #include "tests/support.h"
 
 namespace mi::test::cuda {
@@ -58,7 +56,7 @@ std::vector<double> estimate(const StripeLayer& of, const T* q, const T* k, int6
   return e;
 }
 
-// Empty if all is right: no fault, no bank conflict, and every bit that of the estimate.
+// Empty if all is right: no fault, and every bit that of the estimate.
 template <class T, int kDim>
 [[nodiscard]] std::string check_stripes(const StripeLayer& of, uint64_t seed) {
   const int64_t stride_q = of.heads * kDim, stride_k = of.kv_heads * kDim;
@@ -67,30 +65,24 @@ template <class T, int kDim>
   const int64_t blocks = (of.n_q + 63) / 64, words = kernels::bitmap_words(of.n_kv);
   const uint64_t poison = 0xdeadbeefdeadbeef;
   std::vector<uint64_t> bits(static_cast<size_t>(of.heads * blocks * words), poison);
+  const std::unique_ptr<Launch<StripeCall<T>>> launch = stripe_launch<T, kDim>();
+  uint64_t* const seen_bits = launch->output(bits.data(), bits.size());
   std::vector<StripeItem> items;
   for (int h = 0; h < of.heads; ++h)
     for (int64_t first = 0; first < blocks; first += 64)
       items.push_back({0, h, static_cast<int32_t>(first), of.density,
-                       bits.data() + (h * blocks + first) * words, words});
-  const std::vector<Sequence<T>> sequences = {{{q.data(), stride_q, kDim},
-                                               {k.data(), stride_k, kDim},
+                       seen_bits + (h * blocks + first) * words, words});
+  const std::vector<Sequence<T>> sequences = {{{launch->input(q), stride_q, kDim},
+                                               {launch->input(k), stride_k, kDim},
                                                {},
                                                {},
                                                nullptr,
                                                0,
                                                of.n_q,
                                                of.n_kv}};
-  GlobalMemory memory;
-  memory.add(q);
-  memory.add(k);
-  memory.add(items);
-  memory.add(sequences);
-  memory.add(bits.data(), bits.size() * sizeof(uint64_t), true);
-  const StripeCall<T> call{sequences.data(), items.data(), of.heads / of.kv_heads,
+  const StripeCall<T> call{launch->input(sequences), launch->input(items), of.heads / of.kv_heads,
                            1 / std::sqrt(static_cast<float>(kDim)), of.softcap};
-  const Report report = launch(static_cast<int64_t>(items.size()), kernels::cuda::kThreads,
-                               kernels::cuda::StripeShape<kDim>::kBytes, memory,
-                               [&] { kernels::cuda::block_select_stripes<T, kDim>(call); });
+  const Ran ran = launch->run(call, static_cast<int64_t>(items.size()));
   int64_t wrong = 0, near = 0;
   for (int h = 0; h < of.heads; ++h)
     for (int64_t m = 0; m < blocks; ++m) {
@@ -116,8 +108,7 @@ template <class T, int kDim>
       for (int64_t w = kernels::bitmap_words(end); w < words; ++w)
         wrong += row[w] == poison ? 0 : 1;
     }
-  std::string text = report.faults.text();
-  if (report.bank_conflicts != 0) text += "bank conflicts\n";
+  std::string text = ran.wrong;
   if (wrong != 0) text += "wrong bits: " + std::to_string(wrong) + "\n";
   if (near * 50 >= of.heads * blocks * of.n_kv) text += "too many keys on the threshold\n";
   return text;

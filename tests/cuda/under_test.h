@@ -1,19 +1,24 @@
-// The kernel text as the emulator runs it.
+// The kernels on the machine that this executable is for: attend_kernel, stripe_launch,
+// machine_ready, kOnDevice.
 #pragma once
 
-#include "tests/cuda/emulator/ptx.h"
+#include "tests/support.h"
 
-#include "kernels/cuda/attend.cuh"
-#include "tests/cuda/layer.h"
-
+#ifdef MI_ON_DEVICE
+#include "tests/cuda/on_device.h"
 namespace mi::test::cuda {
-
-template <class T, int kHeadDim>
-Kernel<T> attend_kernel() {
-  using Shape = kernels::cuda::TileShape<kHeadDim>;
-  return {kHeadDim, Shape::kKeys, Shape::kBytes, [](const kernels::cuda::AttendCall<T>& call) {
-            kernels::cuda::block_attend_item<T, kHeadDim>(call);
-          }};
+using namespace on_device;  // NOLINT
 }
+#else
+#include "tests/cuda/on_emulator.h"
+namespace mi::test::cuda {
+using namespace on_emulator;  // NOLINT
+}
+#endif
 
-}  // namespace mi::test::cuda
+// First words of a test case: skips it, visibly, where there is no such machine.
+#define MI_NEEDS_MACHINE()                                        \
+  do {                                                            \
+    const ::mi::Status ready = ::mi::test::cuda::machine_ready(); \
+    if (!ready) MI_SKIP(ready.what);                              \
+  } while (false)

@@ -7,10 +7,11 @@ endif()
 
 set(MI_CUDA OFF)
 if(NOT MI_ENABLE_CUDA STREQUAL "OFF")
-  # Set before the language is enabled, which else takes the compiler's own default. PTX of the newest
-  # one serves devices that come after it.
+  # Set before the language is enabled, which else takes the compiler's own default. Machine code of 80
+  # runs on all of 8.x, that of 90a on 9.0 alone. The driver compiles PTX of 80 for what lies between
+  # 9.0 and 12.0 (10.0, 10.3, 11.0), and PTX of 120 for what comes after.
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real 120-virtual CACHE STRING "CUDA architectures")
+    set(CMAKE_CUDA_ARCHITECTURES 80 90a-real 120-virtual CACHE STRING "CUDA architectures")
   endif()
   if(NOT DEFINED CMAKE_CUDA_COMPILER_LAUNCHER AND DEFINED CMAKE_CXX_COMPILER_LAUNCHER)
     set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})

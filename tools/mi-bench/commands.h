@@ -61,6 +61,7 @@ int run_sparse(const BenchOptions& options);
 int run_estimate(const BenchOptions& options);
 int run_sweep(const BenchOptions& options);
 int run_score(const BenchOptions& options);
+int run_cuda(const BenchOptions& options);
 int run_tensors(const BenchOptions& options);
 [[nodiscard]] Status run_fit(const BenchOptions& options);
 

@@ -11,10 +11,19 @@
 namespace mi::tools {
 namespace {
 
+void add_json(CLI::App& command, BenchOptions& options) {
+  command.add_flag("--json", options.json, "Print JSON");
+}
+
 void add_threads(CLI::App& command, BenchOptions& options) {
   command.add_option("--threads", options.threads, "Threads (default: all)")
       ->check(CLI::Range(1, 1024));
-  command.add_flag("--json", options.json, "Print JSON");
+  add_json(command, options);
+}
+
+void add_seed(CLI::App& command, BenchOptions& options) {
+  command.add_option("--seed", options.seed, "Added to every sample's own seed")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 53));
 }
 
 void add_kernels(CLI::App& command, BenchOptions& options) {
@@ -22,15 +31,18 @@ void add_kernels(CLI::App& command, BenchOptions& options) {
       "--backend", options.backend,
       "cpu_amx, cpu_avx512_bf16, cpu_avx512, cpu_avx2, cpu_generic or reference (default: the "
       "fastest here)");
-  command.add_option("--seed", options.seed, "Added to every sample's own seed")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 53));
+  add_seed(command, options);
+}
+
+void add_rounds(CLI::App& command, BenchOptions& options) {
+  command.add_option("--rounds", options.rounds, "Rounds in which the contestants alternate")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
 }
 
 void add_machine_timing(CLI::App& command, BenchOptions& options) {
   add_threads(command, options);
-  command.add_option("--rounds", options.rounds, "Rounds in which the contestants alternate")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
+  add_rounds(command, options);
 }
 
 void add_common(CLI::App& command, BenchOptions& options) {
@@ -132,6 +144,19 @@ void add_sparse(CLI::App& app, BenchOptions& options, std::function<int()>& run)
   command->callback([&] { run = [&] { return run_sparse(options); }; });
 }
 
+void add_cuda(CLI::App& app, BenchOptions& options, std::function<int()>& run) {
+  CLI::App* command = app.add_subcommand(
+      "cuda",
+      "The CUDA kernels on the current device: dense attention, 15 % of the keys given in runs and "
+      "singly, and the stripe estimate, beside a matrix product of cuBLAS");
+  add_json(*command, options);
+  add_rounds(*command, options);
+  add_seed(*command, options);
+  add_lengths(*command, options, {16384, 131072});
+  add_head_dims(*command, options);
+  command->callback([&] { run = [&] { return run_cuda(options); }; });
+}
+
 void add_estimate(CLI::App& app, BenchOptions& options, std::function<int()>& run) {
   CLI::App* command =
       app.add_subcommand("estimate", "Estimate and selection of every pattern alone, at 15 %");
@@ -230,6 +255,7 @@ void add_commands(CLI::App& app, BenchOptions& options, std::function<int()>& ru
   add_sweep(app, options, run);
   add_search(app, options, run);
   add_score(app, options, run);
+  add_cuda(app, options, run);
   add_tensors(app, options, run);
   add_fit(app, options, run);
 }

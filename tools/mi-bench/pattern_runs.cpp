@@ -1,12 +1,27 @@
 #include "tools/mi-bench/pattern_runs.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "tools/mi-bench/timing.h"
 
 namespace mi::tools {
 
 using search::kTimedPatterns;
+
+void select_randomly(std::span<uint64_t> bits, int64_t block, int64_t run,
+                     std::mt19937_64& engine) {
+  std::fill(bits.begin(), bits.end(), 0);
+  bits[static_cast<size_t>(block)] = ~uint64_t{0};
+  const auto wanted = static_cast<int64_t>(kShare * static_cast<double>((block + 1) * 64));
+  for (int64_t held = 64; held < wanted;) {
+    const auto at = static_cast<int64_t>(engine() % static_cast<uint64_t>(block * 64 / run)) * run;
+    const uint64_t mask = run == 64 ? ~uint64_t{0} : uint64_t{1} << (at % 64);
+    uint64_t& word = bits[static_cast<size_t>(at / 64)];
+    held += std::popcount(mask & ~word);
+    word |= mask;
+  }
+}
 
 Result<Machine> machine_of(const BenchOptions& options) {
   MI_TRY(const kernels::Backend* backend, kernels::choose_backend(options.backend));

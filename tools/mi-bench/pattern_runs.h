@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <random>
 #include <span>
 #include <vector>
 
@@ -13,6 +14,10 @@
 namespace mi::tools {
 
 inline constexpr double kShare = 0.15;  // of dense attention; estimates are part of it
+
+// kShare of the keys that row block `block` of a whole prompt sees: its own 64, and stretches of
+// `run` keys (1 or 64) anywhere before them.
+void select_randomly(std::span<uint64_t> bits, int64_t block, int64_t run, std::mt19937_64& engine);
 
 struct Machine {
   const kernels::Backend* backend = nullptr;

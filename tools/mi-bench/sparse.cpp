@@ -1,7 +1,6 @@
 // Sparse bf16 attention against our own dense: aligned runs and gathered single keys with the
 // selection given (the kernel alone), and patterns with everything included.
 #include <array>
-#include <bit>
 #include <cmath>
 #include <random>
 
@@ -21,24 +20,15 @@ namespace {
 constexpr std::array kPatterns = {runtime::Pattern::stripe, runtime::Pattern::stripe_vertical_slash,
                                   runtime::Pattern::vertical_slash, runtime::Pattern::block_sparse};
 
-// Keys of every row block and head: `run` keys in a row, the block's own always among them.
+// Keys of every row block and head.
 std::vector<uint64_t> make_selection(int64_t n, int64_t run, uint64_t seed) {
   const int64_t blocks = n / kernels::kRowBlock;
-  const int64_t words = kernels::bitmap_words(n);
-  std::vector<uint64_t> all(static_cast<size_t>(kHeads * blocks * words));
+  const auto words = static_cast<size_t>(kernels::bitmap_words(n));
+  std::vector<uint64_t> all(static_cast<size_t>(kHeads * blocks) * words);
   std::mt19937_64 engine(seed);
-  for (int64_t row = 0; row < kHeads * blocks; ++row) {
-    uint64_t* bits = all.data() + row * words;
-    const int64_t own = row % blocks;
-    bits[own] = ~uint64_t{0};
-    const auto wanted = static_cast<int64_t>(kShare * static_cast<double>((own + 1) * 64));
-    for (int64_t held = 64; held < wanted;) {
-      const auto at = static_cast<int64_t>(engine() % static_cast<uint64_t>(own * 64 / run)) * run;
-      const uint64_t mask = run == 64 ? ~uint64_t{0} : uint64_t{1} << (at % 64);
-      held += std::popcount(mask & ~bits[at / 64]);
-      bits[at / 64] |= mask;
-    }
-  }
+  for (int64_t row = 0; row < kHeads * blocks; ++row)
+    select_randomly(std::span(all).subspan(static_cast<size_t>(row) * words, words), row % blocks,
+                    run, engine);
   return all;
 }
 

@@ -1,0 +1,97 @@
+// Stands in for a device under on_device.h: memory of its own, which host pointers do not lead to,
+// and the emulator to run the launches. So what the device's checks do on the host is tested where
+// there is no device.
+#include <sys/mman.h>
+
+#include <map>
+#include <string>
+#include <utility>
+
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/launch.h"
+#include "tests/cuda/on_emulator.h"
+
+namespace mi::kernels::cuda {
+namespace {
+
+std::map<std::byte*, size_t> g_allocated;
+
+template <class Call, class MakeLaunch>
+Status emulate(const Call& call, int64_t items, const MakeLaunch& make) {
+  const auto launch = make();
+  for (const auto& [data, bytes] : g_allocated) (void)launch->output(data, bytes);
+  const std::string wrong = launch->run(call, items).wrong;
+  return wrong.empty() ? Status{} : fail(Code::device, wrong);
+}
+
+// `run` with the head dimension as a constant.
+template <size_t... kIndex, class Run>
+Status with_head_dim(int head_dim, std::index_sequence<kIndex...> /*all*/, const Run& run) {
+  Status status = fail(Code::unsupported, "head_dim");
+  ((kHeadDims[kIndex] == head_dim
+        ? void(status = run(std::integral_constant<int, kHeadDims[kIndex]>()))
+        : void()),
+   ...);
+  return status;
+}
+constexpr auto kAll = std::make_index_sequence<kHeadDims.size()>();
+
+}  // namespace
+
+Result<DeviceInfo> device_info() {
+  return DeviceInfo{};
+}
+
+Result<DeviceBuffer> DeviceBuffer::make(size_t bytes) {
+  void* const data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED) return fail(Code::out_of_memory, "mmap");
+  DeviceBuffer made;
+  made.data_.reset(static_cast<std::byte*>(data));
+  made.size_ = bytes;
+  g_allocated[made.data()] = bytes;
+  return made;
+}
+void DeviceBuffer::Free::operator()(std::byte* data) const {
+  munmap(data, g_allocated[data]);
+  g_allocated.erase(data);
+}
+Status DeviceBuffer::upload(const void* from, size_t bytes, size_t offset) {
+  std::memcpy(data() + offset, from, bytes);
+  return {};
+}
+Status DeviceBuffer::download(void* to, size_t bytes, size_t offset) const {
+  std::memcpy(to, data() + offset, bytes);
+  return {};
+}
+
+Result<DeviceStream> DeviceStream::make() {
+  return DeviceStream();
+}
+Status DeviceStream::run(const Work& work) {
+  return work(nullptr);
+}
+Status DeviceStream::run_as_graph(const Work& work) {
+  return work(nullptr);
+}
+void DeviceStream::Destroy::operator()(CUstream_st* /*stream*/) const {}
+void DeviceStream::Destroy::operator()(CUevent_st* /*event*/) const {}
+
+template <class T>
+Status launch_attend(const AttendCall<T>& call, int64_t items, int head_dim, CUstream_st*) {
+  return with_head_dim(head_dim, kAll, [&](auto dim) {
+    return emulate(call, items, test::cuda::on_emulator::attend_kernel<T, dim()>().launch);
+  });
+}
+template <class T>
+Status launch_stripes(const StripeCall<T>& call, int64_t items, int head_dim, CUstream_st*) {
+  return with_head_dim(head_dim, kAll, [&](auto dim) {
+    return emulate(call, items, test::cuda::on_emulator::stripe_launch<T, dim()>);
+  });
+}
+template Status launch_attend(const AttendCall<bf16>&, int64_t, int, CUstream_st*);
+template Status launch_attend(const AttendCall<f16>&, int64_t, int, CUstream_st*);
+template Status launch_stripes(const StripeCall<bf16>&, int64_t, int, CUstream_st*);
+template Status launch_stripes(const StripeCall<f16>&, int64_t, int, CUstream_st*);
+
+}  // namespace mi::kernels::cuda
