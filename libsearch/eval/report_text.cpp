@@ -94,7 +94,7 @@ std::string answers_text(const Evaluation& evaluation, const Painter& painter) {
   std::string text =
       "\n" + painter.bold("Answers") +
       " (teacher-forced from one prefill; right: every token is the model's first choice)\n";
-  text += fmt::format("{}{:<{}} {:>6}        {:>9} {:>7} {:>8} {:>8}  {:>8} {:>8}  {}\n", kIndent,
+  text += fmt::format("{}{:<{}} {:>6}        {:>9} {:>7} {:>7} {:>8} {:>8} {:>8}  {}\n", kIndent,
                       "task", width, "tokens", "right", "tokens", "log p", "prefill", "speed-up",
                       "executed", "sparse - dense, 95 %");
   for (const CellResult& cell : evaluation.cells) {
@@ -103,7 +103,7 @@ std::string answers_text(const Evaluation& evaluation, const Painter& painter) {
                           const std::string& speed_up, const std::string& share,
                           const std::string& last) {
       text += trimmed_line(
-          fmt::format("{}{:<{}} {:>6} {:<6} {:>9} {:>6.1f}% {:>8.3f} {:>6.2f} s  {:>8} {:>8}  {}",
+          fmt::format("{}{:<{}} {:>6} {:<6} {:>9} {:>6.1f}% {:>7.3f} {:>6.2f} s {:>8} {:>8}  {}",
                       kIndent, task, width, length, sparse ? "sparse" : "dense",
                       fmt::format("{}/{}", sparse ? summary.right.sparse : summary.right.dense,
                                   summary.questions),
@@ -152,13 +152,15 @@ std::string depths_text(const Evaluation& evaluation, const Painter& painter) {
             fmt::format("{}{:>6}", kIndent, "depth");
     for (const CellResult* cell : cells) text += fmt::format("  {:>13}", cell->length);
     text += '\n';
-    const size_t depths = by_depth(*cells.front()).size();
+    size_t depths = 0;
+    for (const CellResult* cell : cells) depths = std::max(depths, by_depth(*cell).size());
     for (size_t depth = 0; depth < depths; ++depth) {
       text +=
           fmt::format("{}{:>4.0f} %", kIndent,
                       100 * depth_at(static_cast<int64_t>(depth), static_cast<int64_t>(depths)));
       for (const CellResult* cell : cells) {
-        const DepthCount count = by_depth(*cell)[depth];
+        const std::vector<DepthCount> counts = by_depth(*cell);
+        const DepthCount count = depth < counts.size() ? counts[depth] : DepthCount();
         text += fmt::format(
             "  {:>13}", fmt::format("{}, {} of {}", count.dense, count.sparse, count.questions));
       }
