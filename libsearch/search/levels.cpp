@@ -20,6 +20,14 @@ size_t raw_bin(float e) {
   return (std::bit_cast<uint32_t>(e) & 0x7fffffffU) >> 18;
 }
 
+// Whether one of eight keys is of a bin that is cut: few are.
+bool has_cut(const uint8_t* level) {
+  static_assert(kCut == 0xff);
+  uint64_t word = 0;
+  std::memcpy(&word, level, 8);
+  return ((~word - 0x0101010101010101) & word & 0x8080808080808080) != 0;
+}
+
 constexpr int64_t kChunk = 64;
 // Whether a whole chunk of keys shares a level: most do, of blocks, of windows and far away.
 bool is_level(const uint8_t* level) {
@@ -153,20 +161,18 @@ void Leveller::assign(const BinnedKeys& keys, int64_t begin, int64_t end, bool f
     before = after;
   }
 
-  in_cuts_.resize(cut_keys + 1);
-  int32_t* next = in_cuts_.data();
   const uint8_t* level_of = level_of_.data();
-  for (int64_t j = begin; j < end; ++j) {
-    const uint8_t own = level_of[keys.bin[j]];
-    level[j] = own;
-    *next = static_cast<int32_t>(j);
-    next += own == kCut ? 1 : 0;
+  for (int64_t j = begin; j < end; ++j) level[j] = level_of[keys.bin[j]];
+  in_cuts_.clear();
+  in_cuts_.reserve(cut_keys);
+  for (int64_t first = begin; first < end; first += 8) {
+    const int64_t last = std::min(end, first + 8);
+    if (last - first == 8 && !has_cut(level + first)) continue;
+    for (int64_t j = first; j < last; ++j)
+      if (level[j] == kCut) in_cuts_.push_back(static_cast<int32_t>(j));
   }
   keys_.resize(cut_keys);
-  for (size_t i = 0; i < cut_keys; ++i) {
-    const int32_t j = in_cuts_[i];
-    keys_[cuts_[cut_of_[keys.bin[j]]].placed++] = {keys.e[j], j};
-  }
+  for (const int32_t j : in_cuts_) keys_[cuts_[cut_of_[keys.bin[j]]].placed++] = {keys.e[j], j};
   for (const Cut& cut : cuts_) part(cut, level);
 }
 
