@@ -1,4 +1,4 @@
-// Where launch.cpp finds the kernels that the generated sources define.
+// Where launch.cpp finds the kernels that the .cu sources define.
 #pragma once
 
 #include <cstdint>
@@ -8,13 +8,18 @@
 namespace mi::kernels::cuda {
 
 struct DeviceKernel {
-  const void* function = nullptr;  // of __global__ void(const AttendCall<T>), or of StripeCall
+  const void* function = nullptr;  // a __global__ void of one call struct
   uint32_t shared_bytes = 0;
+  uint32_t threads = 0;  // of a block
 };
 
 template <class T, int kHeadDim>
 DeviceKernel attend_kernel();
 template <class T, int kHeadDim>
 DeviceKernel stripe_kernel();
+// Of IndexCall.
+DeviceKernel count_keys_kernel();
+DeviceKernel order_items_kernel();
+DeviceKernel write_keys_kernel();
 
 }  // namespace mi::kernels::cuda

@@ -63,22 +63,16 @@ Status check_device(const DeviceKernel& kernel) {
   return {};
 }
 
-// One block of threads an item.
+Status check_count(const char* what, int64_t count) {
+  if (count >= 0 && count <= INT32_MAX) return {};
+  return fail(Code::invalid_argument,
+              std::string(what) + ": got " + std::to_string(count) + ", expected 0 to 2147483647");
+}
+
+// On a device that check_device accepts; blocks of threads, at most 2^31 - 1.
 template <class Call>
-Status launch(const KernelTable& kernels, const Call& call, int64_t items, int head_dim,
-              CUstream_st* stream) {
-  MI_TRY(const DeviceKernel kernel, kernel_of(kernels, head_dim));
-  if (items < 0 || items > INT32_MAX)
-    return fail(Code::invalid_argument,
-                "items: got " + std::to_string(items) + ", expected 0 to 2147483647");
-  if (call.heads_per_kv < 1)
-    return fail(Code::invalid_argument,
-                "heads_per_kv: got " + std::to_string(call.heads_per_kv) + ", expected 1 or more");
-  if (!(call.softcap >= 0))
-    return fail(Code::invalid_argument, "softcap: got " + std::to_string(call.softcap) +
-                                            ", expected 0 (none) or a positive number");
-  MI_CHECK(check_device(kernel));
-  if (items == 0) return {};
+Status launch(const DeviceKernel& kernel, const Call& call, int64_t blocks, CUstream_st* stream) {
+  if (blocks == 0) return {};
   // Above 48 KiB the limit must be raised (cudaFuncSetAttribute in the CUDA runtime API).
   MI_CHECK(
       status_of(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -86,9 +80,26 @@ Status launch(const KernelTable& kernels, const Call& call, int64_t items, int h
                 "CUDA kernel"));
   Call argument = call;
   std::array<void*, 1> arguments = {&argument};
-  return status_of(cudaLaunchKernel(kernel.function, dim3(static_cast<unsigned>(items)),
-                                    dim3(kThreads), arguments.data(), kernel.shared_bytes, stream),
-                   "CUDA kernel");
+  return status_of(
+      cudaLaunchKernel(kernel.function, dim3(static_cast<unsigned>(blocks)), dim3(kernel.threads),
+                       arguments.data(), kernel.shared_bytes, stream),
+      "CUDA kernel");
+}
+
+// One block of threads an item.
+template <class Call>
+Status launch_items(const KernelTable& kernels, const Call& call, int64_t items, int head_dim,
+                    CUstream_st* stream) {
+  MI_TRY(const DeviceKernel kernel, kernel_of(kernels, head_dim));
+  MI_CHECK(check_count("items", items));
+  if (call.heads_per_kv < 1)
+    return fail(Code::invalid_argument,
+                "heads_per_kv: got " + std::to_string(call.heads_per_kv) + ", expected 1 or more");
+  if (!(call.softcap >= 0))
+    return fail(Code::invalid_argument, "softcap: got " + std::to_string(call.softcap) +
+                                            ", expected 0 (none) or a positive number");
+  MI_CHECK(check_device(kernel));
+  return launch(kernel, call, items, stream);
 }
 
 template <class T>
@@ -122,12 +133,21 @@ Status check_sequence(const Sequence<T>& of) {
 
 template <class T>
 Status launch_attend(const AttendCall<T>& call, int64_t items, int head_dim, CUstream_st* stream) {
-  return launch(attend_kernels<T>(kAll), call, items, head_dim, stream);
+  return launch_items(attend_kernels<T>(kAll), call, items, head_dim, stream);
 }
 
 template <class T>
 Status launch_stripes(const StripeCall<T>& call, int64_t items, int head_dim, CUstream_st* stream) {
-  return launch(stripe_kernels<T>(kAll), call, items, head_dim, stream);
+  return launch_items(stripe_kernels<T>(kAll), call, items, head_dim, stream);
+}
+
+Status launch_index(const IndexCall& call, CUstream_st* stream) {
+  MI_CHECK(check_count("row blocks", call.size.blocks));
+  const DeviceKernel order = order_items_kernel();
+  MI_CHECK(check_device(order));  // which takes the most of it
+  MI_CHECK(launch(count_keys_kernel(), call, call.size.blocks, stream));
+  MI_CHECK(launch(order, call, 1, stream));
+  return launch(write_keys_kernel(), call, call.size.blocks, stream);
 }
 
 template Status check_sequence(const Sequence<bf16>&);

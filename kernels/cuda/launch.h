@@ -1,10 +1,11 @@
-// Attention and the stripe estimate on a CUDA device (compute capability 8.0 or later). The kernels
-// have been run by the emulator of tests/cuda only, never on hardware.
+// Attention, the stripe estimate and the index build on a CUDA device (compute capability 8.0 or
+// later). The kernels have been run by the emulator of tests/cuda only, never on hardware.
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/cuda/attend_call.h"
+#include "kernels/cuda/index_call.h"
 #include "kernels/cuda/stripe_call.h"
 #include "kernels/half.h"
 #include "kernels/status.h"
@@ -31,5 +32,10 @@ Status launch_attend(const AttendCall<T>& call, int64_t items, int head_dim, CUs
 // them: same stream, same types, same errors.
 template <class T>
 Status launch_stripes(const StripeCall<T>& call, int64_t items, int head_dim, CUstream_st* stream);
+
+// Builds the index of a call made by index_call, in three launches, as launch_attend attends: same
+// stream, same errors. items, selections, runs and columns are then what AttendCall takes, with
+// size.blocks items.
+Status launch_index(const IndexCall& call, CUstream_st* stream);
 
 }  // namespace mi::kernels::cuda

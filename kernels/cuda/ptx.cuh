@@ -48,9 +48,20 @@ MI_DEVICE float shuffle_xor(float x, int mask) {
 MI_DEVICE uint32_t shuffle_xor(uint32_t x, int mask) {
   return __shfl_xor_sync(0xffffffffU, x, mask);
 }
+MI_DEVICE int64_t shuffle_xor(int64_t x, int mask) {
+  return __shfl_xor_sync(0xffffffffU, static_cast<long long>(x), mask);
+}
 // Whether it is true in any thread of the warp.
 MI_DEVICE bool any(bool x) {
   return __any_sync(0xffffffffU, x) != 0;
+}
+
+MI_DEVICE int32_t count_bits(uint64_t x) {
+  return __popcll(x);
+}
+// Position of the lowest bit that is set; x is not 0.
+MI_DEVICE int32_t lowest_bit(uint64_t x) {
+  return __ffsll(static_cast<long long>(x)) - 1;
 }
 
 template <class T>

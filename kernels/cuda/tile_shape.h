@@ -60,4 +60,22 @@ struct StripeShape {
   static constexpr uint32_t kBytes = kStage + kStages * kStageBytes;
 };
 
+// Shared memory of prefix sums over a block of threads (block_sum.cuh).
+constexpr uint32_t block_sum_bytes(uint32_t threads) {
+  return threads / 32 * 8;
+}
+
+// The same for the index build.
+struct IndexShape {
+  static constexpr uint32_t kBytes = block_sum_bytes(kThreads);  // of a row block
+  // One block orders all: at 512K row blocks (1M tokens of 32 heads) each thread has 1024 of them,
+  // once a digit of the count of tiles. 16 counters a thread take 32 KiB, 256 of a byte's 512.
+  static constexpr uint32_t kOrderThreads = 512;
+  static constexpr uint32_t kDigitBits = 4;
+  static constexpr uint32_t kDigits = 1U << kDigitBits;
+  // Shared memory: counters [kDigits, kOrderThreads], sums.
+  static constexpr uint32_t kOrderSums = kDigits * kOrderThreads * 4;
+  static constexpr uint32_t kOrderBytes = kOrderSums + block_sum_bytes(kOrderThreads);
+};
+
 }  // namespace mi::kernels::cuda

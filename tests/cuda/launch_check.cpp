@@ -44,6 +44,8 @@ TEST_CASE("a launch that no kernel can do is refused before a device is looked f
   call.softcap = -1;
   refused(launch_attend(call, 1, 64, nullptr), Code::invalid_argument, "softcap: got -1");
   refused(launch_stripes(StripeCall<f16>{}, 1, 72, nullptr), Code::unsupported, "72");
+  refused(launch_index({.size = {.blocks = -1}}, nullptr), Code::invalid_argument,
+          "row blocks: got -1");
 }
 
 TEST_CASE("without a device a launch says so") {
@@ -51,6 +53,7 @@ TEST_CASE("without a device a launch says so") {
   if (status) MI_SKIP("this machine has a CUDA device");
   refused(status, Code::device, "CUDA device: ");
   refused(status, Code::device, "CUDA error");
+  refused(launch_index({}, nullptr), Code::device, "CUDA error");
 }
 
 }  // namespace

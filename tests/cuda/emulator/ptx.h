@@ -45,10 +45,22 @@ inline uint32_t shuffle_xor(uint32_t x, int mask) {
 inline float shuffle_xor(float x, int mask) {
   return std::bit_cast<float>(shuffle_xor(std::bit_cast<uint32_t>(x), mask));
 }
+inline int64_t shuffle_xor(int64_t x, int mask) {
+  const uint64_t low = shuffle_xor(static_cast<uint32_t>(x), mask);
+  const uint64_t high = shuffle_xor(static_cast<uint32_t>(x >> 32), mask);
+  return static_cast<int64_t>(high << 32 | low);
+}
 inline bool any(bool x) {
   Block::Vote vote{x, x};
   Block::current().meet(Block::Meeting::kAny, &vote);
   return vote.result;
+}
+
+inline int32_t count_bits(uint64_t x) {
+  return std::popcount(x);
+}
+inline int32_t lowest_bit(uint64_t x) {
+  return std::countr_zero(x);
 }
 
 template <class T>
