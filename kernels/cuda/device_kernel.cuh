@@ -17,6 +17,12 @@ template <class T, int kHeadDim>
 DeviceKernel attend_kernel();
 template <class T, int kHeadDim>
 DeviceKernel stripe_kernel();
+// Of SelectCall.
+DeviceKernel find_cuts_kernel();
+DeviceKernel raise_thresholds_kernel();
+DeviceKernel select_keys_kernel();
+DeviceKernel report_heads_kernel();  // of ReportCall
+DeviceKernel put_words_kernel();     // of PutCall
 // Of IndexCall.
 DeviceKernel count_keys_kernel();
 DeviceKernel order_items_kernel();

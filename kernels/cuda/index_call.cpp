@@ -28,19 +28,6 @@ size_t place(IndexCall& call, std::byte* workspace) {
 
 }  // namespace
 
-RowBlock row_block(int sequence, int head, int64_t block, int64_t n_q, int64_t n_kv,
-                   uint64_t* keys) {
-  const int64_t first_row = block * kRowBlock;
-  const int64_t rows_end = std::min(first_row + kRowBlock, n_q);
-  return {sequence,
-          head,
-          static_cast<int32_t>(block),
-          static_cast<int32_t>(first_row + n_kv - n_q),
-          static_cast<int32_t>(rows_end + n_kv - n_q),
-          static_cast<int32_t>(n_q - rows_end),
-          keys};
-}
-
 IndexSize index_size(std::span<const RowBlock> blocks) {
   IndexSize size{.blocks = static_cast<int64_t>(blocks.size())};
   for (const RowBlock& of : blocks) {

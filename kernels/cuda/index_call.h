@@ -28,8 +28,18 @@ struct RowBlock {
 };
 
 // Row block `block` of a head over a bitmap. 1 <= n_q <= n_kv < 2^31.
-[[nodiscard]] RowBlock row_block(int sequence, int head, int64_t block, int64_t n_q, int64_t n_kv,
-                                 uint64_t* keys);
+[[nodiscard]] MI_BOTH inline RowBlock row_block(int sequence, int head, int64_t block, int64_t n_q,
+                                                int64_t n_kv, uint64_t* keys) {
+  const int64_t first_row = block * kRowBlock;
+  const int64_t rows_end = first_row + kRowBlock < n_q ? first_row + kRowBlock : n_q;
+  return {sequence,
+          head,
+          static_cast<int32_t>(block),
+          static_cast<int32_t>(first_row + n_kv - n_q),
+          static_cast<int32_t>(rows_end + n_kv - n_q),
+          static_cast<int32_t>(n_q - rows_end),
+          keys};
+}
 
 // What an index has room for.
 struct IndexSize {

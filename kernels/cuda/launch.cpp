@@ -137,8 +137,27 @@ Status launch_attend(const AttendCall<T>& call, int64_t items, int head_dim, CUs
 }
 
 template <class T>
-Status launch_stripes(const StripeCall<T>& call, int64_t items, int head_dim, CUstream_st* stream) {
-  return launch_items(stripe_kernels<T>(kAll), call, items, head_dim, stream);
+Status launch_stripes(const StripeCall<T>& call, int head_dim, CUstream_st* stream) {
+  return launch_items(stripe_kernels<T>(kAll), call, call.items(), head_dim, stream);
+}
+
+Status launch_select(const SelectCall& call, bool shares_cap, CUstream_st* stream) {
+  const int64_t blocks = call.num_heads * call.shape.row_blocks();
+  MI_CHECK(check_count("row blocks", blocks));
+  MI_CHECK(check_device(find_cuts_kernel()));  // which takes the most of it
+  MI_CHECK(launch(find_cuts_kernel(), call, blocks, stream));
+  if (shares_cap) MI_CHECK(launch(raise_thresholds_kernel(), call, 1, stream));
+  return launch(select_keys_kernel(), call, blocks, stream);
+}
+
+Status launch_report(const ReportCall& call, CUstream_st* stream) {
+  MI_CHECK(check_device(report_heads_kernel()));
+  return launch(report_heads_kernel(), call, call.select.num_heads, stream);
+}
+
+Status launch_put(const PutCall& call, CUstream_st* stream) {
+  MI_CHECK(check_device(put_words_kernel()));
+  return launch(put_words_kernel(), call, 1, stream);
 }
 
 Status launch_index(const IndexCall& call, CUstream_st* stream) {
@@ -154,7 +173,7 @@ template Status check_sequence(const Sequence<bf16>&);
 template Status check_sequence(const Sequence<f16>&);
 template Status launch_attend(const AttendCall<bf16>&, int64_t, int, CUstream_st*);
 template Status launch_attend(const AttendCall<f16>&, int64_t, int, CUstream_st*);
-template Status launch_stripes(const StripeCall<bf16>&, int64_t, int, CUstream_st*);
-template Status launch_stripes(const StripeCall<f16>&, int64_t, int, CUstream_st*);
+template Status launch_stripes(const StripeCall<bf16>&, int, CUstream_st*);
+template Status launch_stripes(const StripeCall<f16>&, int, CUstream_st*);
 
 }  // namespace mi::kernels::cuda

@@ -80,6 +80,10 @@ MI_DEVICE int32_t load_shared(uint32_t address) {
 MI_DEVICE void store_shared(uint32_t address, uint32_t value) {
   asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
+// Adds of several threads to one word need no barrier between them.
+MI_DEVICE void add_shared(uint32_t address, uint32_t value) {
+  asm volatile("red.shared.add.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
 // 16-byte aligned.
 MI_DEVICE Bytes16 load_shared_16(uint32_t address) {
   Bytes16 value;

@@ -65,6 +65,16 @@ constexpr uint32_t block_sum_bytes(uint32_t threads) {
   return threads / 32 * 8;
 }
 
+// The same for selection.
+struct SelectShape {
+  static constexpr uint32_t kCodes = 256;  // counted by each warp
+  static constexpr uint32_t kSums = kWarps * kCodes * 4;
+  static constexpr uint32_t kCutBytes = kSums + block_sum_bytes(kThreads);
+  static constexpr uint32_t kSelectBytes = block_sum_bytes(kThreads);
+  static constexpr uint32_t kRaiseThreads = 512;  // one block sums up all row blocks
+  static constexpr uint32_t kRaiseBytes = block_sum_bytes(kRaiseThreads);
+};
+
 // The same for the index build.
 struct IndexShape {
   static constexpr uint32_t kBytes = block_sum_bytes(kThreads);  // of a row block

@@ -83,6 +83,9 @@ inline int32_t load_shared(uint32_t address) {
 inline void store_shared(uint32_t address, uint32_t value) {
   Block::current().shared().write(Block::current().access(), address, &value, 4);
 }
+inline void add_shared(uint32_t address, uint32_t value) {
+  Block::current().shared().add(Block::current().access(), address, value);
+}
 inline Bytes16 load_shared_16(uint32_t address) {
   Bytes16 value;
   Block::current().shared().read(Block::current().access(), address, &value, 16);

@@ -1,0 +1,44 @@
+#include "kernels/cuda/select.cuh"
+
+#include "kernels/cuda/device_kernel.cuh"
+
+namespace mi::kernels::cuda {
+namespace {
+
+__global__ void __launch_bounds__(kThreads) find_cuts(const __grid_constant__ SelectCall call) {
+  block_find_cuts(call);
+}
+__global__ void __launch_bounds__(SelectShape::kRaiseThreads)
+    raise_thresholds(const __grid_constant__ SelectCall call) {
+  block_raise_thresholds(call);
+}
+__global__ void __launch_bounds__(kThreads) select_keys(const __grid_constant__ SelectCall call) {
+  block_select_keys(call);
+}
+__global__ void __launch_bounds__(kThreads) report_heads(const __grid_constant__ ReportCall call) {
+  block_report_head(call);
+}
+__global__ void __launch_bounds__(32) put_words(const __grid_constant__ PutCall call) {
+  warp_put_words(call);
+}
+
+}  // namespace
+
+DeviceKernel find_cuts_kernel() {
+  return {reinterpret_cast<const void*>(&find_cuts), SelectShape::kCutBytes, kThreads};
+}
+DeviceKernel raise_thresholds_kernel() {
+  return {reinterpret_cast<const void*>(&raise_thresholds), SelectShape::kRaiseBytes,
+          SelectShape::kRaiseThreads};
+}
+DeviceKernel select_keys_kernel() {
+  return {reinterpret_cast<const void*>(&select_keys), SelectShape::kSelectBytes, kThreads};
+}
+DeviceKernel report_heads_kernel() {
+  return {reinterpret_cast<const void*>(&report_heads), SelectShape::kSelectBytes, kThreads};
+}
+DeviceKernel put_words_kernel() {
+  return {reinterpret_cast<const void*>(&put_words), 0, 32};
+}
+
+}  // namespace mi::kernels::cuda

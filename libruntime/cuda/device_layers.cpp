@@ -1,0 +1,249 @@
+#include "libruntime/cuda/device_layers.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <span>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "kernels/cuda/tile_shape.h"
+#include "libruntime/patterns/patterns.h"
+#include "libruntime/select.h"
+
+namespace mi::runtime {
+namespace {
+
+using kernels::cuda::HeadRule;
+using kernels::cuda::KeyRule;
+
+static_assert(kernels::cuda::kRaises == kRaises, "both plans raise alike");
+
+constexpr size_t kAlignment = 256;  // as cudaMalloc's
+
+size_t round_up(size_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+Status check_shape(const PlanShape& shape) {
+  if (shape.element == Element::f32)
+    return fail(Code::unsupported, "element: got f32, CUDA kernels support bf16 and f16");
+  if (shape.n_q < 1 || shape.n_q > shape.n_kv || shape.n_kv > INT32_MAX)
+    return fail(Code::invalid_argument,
+                fmt::format("tokens: got n_q {}, n_kv {}, expected 1 <= n_q <= n_kv <= {}",
+                            shape.n_q, shape.n_kv, INT32_MAX));
+  const auto& known = kernels::cuda::kHeadDims;
+  if (std::find(known.begin(), known.end(), shape.head_dim) == known.end())
+    return fail(Code::unsupported, fmt::format("head_dim: got {}, CUDA kernels support {}",
+                                               shape.head_dim, fmt::join(known, ", ")));
+  return {};
+}
+
+Status check_head(const HeadPlan& head, size_t layer, size_t h) {
+  const EstimatorParams& params = head.resolved.params;
+  const auto refuse = [&](std::string_view what) {
+    return fail(Code::unsupported,
+                fmt::format("head {}.{}: {} {}; CUDA plans support dense, a_shape and stripe",
+                            layer, h, to_string(params.pattern), what));
+  };
+  const bool offered = params.pattern == Pattern::dense || params.pattern == Pattern::a_shape ||
+                       params.pattern == Pattern::stripe;
+  if (!offered) return refuse("is not offered on a CUDA device yet");
+  if (head.resolved.spend_share)
+    return refuse(
+        "with a share to spend and no threshold (of a length that was not calibrated, say) is not "
+        "offered on a CUDA device yet");
+  return {};
+}
+
+HeadRule rule_of(const HeadPlan& head, int64_t n_kv) {
+  const EstimatorParams& params = head.resolved.params;
+  HeadRule rule;
+  if (params.pattern == Pattern::dense) return rule;
+  const auto tokens = [&](int64_t x) { return static_cast<int32_t>(std::min(x, n_kv)); };
+  rule.sink = tokens(params.sink);
+  rule.local = tokens(params.local);
+  rule.last = tokens(params.last);
+  rule.shares_cap = head.tile_cap ? 1 : 0;
+  rule.density = head.resolved.lambda;
+  rule.rule = params.pattern == Pattern::a_shape ? KeyRule::window : KeyRule::codes;
+  if (rule.rule == KeyRule::window)
+    for (int i = 0; i <= kRaises; ++i)
+      rule.reach[i] = tokens(patterns::distances_above(raised(head.resolved.lambda, i), n_kv));
+  return rule;
+}
+
+template <class T>
+void append(std::vector<std::byte>& to, std::span<const T> from) {
+  const auto bytes = std::as_bytes(from);
+  to.insert(to.end(), bytes.begin(), bytes.end());
+}
+
+}  // namespace
+
+// Offsets into the workspace; what a wave needs to the end.
+struct DeviceLayers::Places {
+  size_t sequence = 0, raise = 0, words = 0, blocks = 0, cuts = 0, index = 0, codes = 0, end = 0;
+};
+
+// Columns for half of all keys and runs for a sixteenth: 2.5 bytes a key and row block, in the place
+// of its code. For the worst of bitmaps it would be 4.4; a row block without room runs dense.
+kernels::cuda::IndexSize DeviceLayers::index_size(int heads) const {
+  const int64_t keys = heads * words_.count() * 64;
+  return {.blocks = heads * words_.row_blocks(),
+          .runs = keys / 16,
+          .columns = keys / 2,
+          .most_tiles = static_cast<int32_t>(tiles_for(shape_.n_kv))};
+}
+
+DeviceLayers::Places DeviceLayers::places(int heads) const {
+  const auto words = static_cast<size_t>(heads * words_.count());
+  const auto blocks = static_cast<size_t>(heads * words_.row_blocks());
+  Places at;
+  const auto take = [&](size_t bytes) {
+    const size_t place = at.end;
+    at.end += round_up(bytes);
+    return place;
+  };
+  at.sequence = take(sizeof(kernels::cuda::Sequence<bf16>));
+  at.raise = take(sizeof(int32_t));
+  at.words = take(words * sizeof(uint64_t));
+  at.blocks = take(blocks * sizeof(kernels::cuda::RowBlock));
+  at.cuts = take(blocks * (kRaises + 1) * sizeof(kernels::cuda::Cut));
+  kernels::cuda::IndexSize size = index_size(heads);
+  at.index = at.end;
+  at.end += kernels::cuda::index_bytes(size);
+  // Codes are read before runs are written.
+  size.runs = size.columns = 0;
+  at.codes = at.index + kernels::cuda::index_bytes(size);
+  at.end = std::max(at.end, at.codes + words * 64);
+  return at;
+}
+
+Result<DeviceLayers> DeviceLayers::make(const HeadConfig& config, const PlanShape& shape,
+                                        const DeviceOptions& options) try {
+  DeviceLayers made;
+  MI_TRY(made.shape_, complete_shape(config, shape));
+  MI_CHECK(check_shape(shape));
+  MI_TRY(HeadPlans plans, plan_heads(config, made.shape_));
+  made.notes_ = std::move(plans.notes);
+  made.words_ = {shape.n_q, shape.n_kv};
+  while (made.wave_heads_ < shape.heads &&
+         made.places(made.wave_heads_ + 1).end <= options.wave_bytes)
+    ++made.wave_heads_;
+  for (size_t layer = 0; layer < plans.layers.size(); ++layer)
+    for (size_t h = 0; h < plans.layers[layer].size(); ++h) {
+      MI_CHECK(check_head(plans.layers[layer][h], layer, h));
+      const HeadRule rule = rule_of(plans.layers[layer][h], shape.n_kv);
+      append(made.table_, std::span(&rule, 1));
+    }
+  for (const std::vector<HeadPlan>& heads : plans.layers) {
+    auto& waves = made.waves_.emplace_back();
+    for (int first = 0; first < shape.heads; first += made.wave_heads_)
+      waves.push_back(made.make_wave(heads, first));
+  }
+  made.workspace_bytes_ = made.places(made.wave_heads_).end;
+  return made;
+} catch (const std::bad_alloc&) {
+  return fail(Code::out_of_memory, "plan: no memory for the per-head tables");
+}
+
+DeviceLayers::Wave DeviceLayers::make_wave(const std::vector<HeadPlan>& heads, int first) {
+  Wave wave{.first = first, .count = std::min(wave_heads_, shape_.heads - first)};
+  std::vector<int32_t> stripes;
+  for (int i = 0; i < wave.count; ++i) {
+    const HeadPlan& head = heads[static_cast<size_t>(first + i)];
+    if (head.resolved.params.pattern == Pattern::stripe) stripes.push_back(i);
+    if (!head.tile_cap) continue;
+    wave.shares_cap = true;
+    wave.cap += *head.tile_cap;
+    wave.second_look += head.estimator->rows_flops({shape_.n_q, shape_.n_kv, shape_.head_dim}) /
+                        tile_flops(shape_.head_dim);
+  }
+  wave.stripes = static_cast<int>(stripes.size());
+  wave.which_stripes = table_.size();
+  append(table_, std::span<const int32_t>(stripes));
+  return wave;
+}
+
+template <class T>
+Result<WaveCalls<T>> DeviceLayers::wave(int layer, int wave,
+                                        const kernels::cuda::Sequence<T>& tensors,
+                                        const DeviceMemory& memory) const {
+  if (std::is_same_v<T, bf16> != (shape_.element == Element::bf16))
+    return fail(Code::invalid_argument, "element: the plan is for the other of bf16 and f16");
+  if (layer < 0 || layer >= layers())
+    return fail(Code::invalid_argument,
+                fmt::format("layer: got {}, the config has {}", layer, layers()));
+  const auto check = [](const char* name, const void* pointer, size_t alignment) -> Status {
+    if (pointer != nullptr && reinterpret_cast<uintptr_t>(pointer) % alignment == 0) return {};
+    return fail(Code::invalid_argument,
+                fmt::format("{}: got a pointer that is null or not aligned to {} bytes", name,
+                            alignment));
+  };
+  MI_CHECK(check("table", memory.table, kAlignment));
+  MI_CHECK(check("workspace", memory.workspace, kAlignment));
+  MI_CHECK(check("unspent", memory.unspent, alignof(double)));
+
+  const Wave& of = waves_[static_cast<size_t>(layer)][static_cast<size_t>(wave)];
+  const Places at = places(of.count);
+  const auto put = [&]<class U>(U*& array, size_t place) {
+    array = reinterpret_cast<U*>(memory.workspace + place);
+  };
+  const auto* rules = reinterpret_cast<const HeadRule*>(memory.table) + layer * shape_.heads;
+  const int heads_per_kv = shape_.heads / shape_.kv_heads;
+  kernels::cuda::Sequence<T>* sequence = nullptr;
+  put(sequence, at.sequence);
+  WaveCalls<T> calls;
+  if (wave == 0) {
+    kernels::cuda::Sequence<T> own = tensors;
+    own.n_q = shape_.n_q;
+    own.n_kv = shape_.n_kv;
+    static_assert(sizeof(own) <= sizeof(calls.put.words) && sizeof(own) % 8 == 0);
+    std::memcpy(calls.put.words, &own, sizeof(own));
+    calls.put.count = sizeof(own) / 8;
+    calls.put.to = reinterpret_cast<uint64_t*>(sequence);
+  }
+  calls.stripes = {.q = tensors.q,
+                   .k = tensors.k,
+                   .shape = words_,
+                   .heads = rules + of.first,
+                   .which = reinterpret_cast<const int32_t*>(memory.table + of.which_stripes),
+                   .count = of.stripes,
+                   .first_head = of.first,
+                   .heads_per_kv = heads_per_kv,
+                   .scale = shape_.scale,
+                   .softcap = shape_.softcap};
+  put(calls.stripes.codes, at.codes);
+  calls.shares_cap = of.shares_cap;
+  calls.select = {.heads = rules + of.first,
+                  .num_heads = of.count,
+                  .first_head = of.first,
+                  .shape = words_,
+                  .codes = calls.stripes.codes,
+                  .cap = of.cap,
+                  .second_look = of.second_look,
+                  .unspent = memory.unspent};
+  put(calls.select.words, at.words);
+  put(calls.select.blocks, at.blocks);
+  put(calls.select.cuts, at.cuts);
+  put(calls.select.raise, at.raise);
+  MI_TRY(calls.index,
+         kernels::cuda::index_call(calls.select.blocks, index_size(of.count),
+                                   memory.workspace + at.index, at.end - at.index));
+  calls.attend = {sequence,           calls.index.items,   calls.index.selections,
+                  calls.index.runs,   calls.index.columns, heads_per_kv,
+                  shape_.scale,       shape_.softcap};
+  if (memory.reports != nullptr)
+    calls.report = {calls.index, calls.select, memory.reports + of.first};
+  return calls;
+}
+
+template Result<WaveCalls<bf16>> DeviceLayers::wave(int, int,
+                                                    const kernels::cuda::Sequence<bf16>&,
+                                                    const DeviceMemory&) const;
+template Result<WaveCalls<f16>> DeviceLayers::wave(int, int, const kernels::cuda::Sequence<f16>&,
+                                                   const DeviceMemory&) const;
+
+}  // namespace mi::runtime

@@ -1,0 +1,103 @@
+// A head-config made ready for a CUDA device, as far as that needs no toolkit: what to upload, how
+// the workspace is divided, and every launch of a layer as a plain struct.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/attend_call.h"
+#include "kernels/cuda/index_call.h"
+#include "kernels/cuda/select_call.h"
+#include "kernels/cuda/stripe_call.h"
+#include "libruntime/plan_heads.h"
+
+namespace mi::runtime {
+
+struct DeviceOptions {
+  // Heads of a layer run together, and pool their caps, as many as fit into so many bytes of
+  // workspace; one at least.
+  size_t wave_bytes = size_t{1} << 30;
+};
+
+// All of it is device memory.
+struct DeviceMemory {
+  const std::byte* table = nullptr;  // a copy of DeviceLayers::table(), 256-byte aligned
+  std::byte* workspace = nullptr;    // [workspace_bytes()], 256-byte aligned
+  // [1] what the layers run so far left of their share caps, in tiles: 0 at the start of a forward
+  // pass, then handed from layer to layer.
+  double* unspent = nullptr;
+  kernels::cuda::HeadReport* reports = nullptr;  // [heads], or null
+};
+
+// What some heads of a layer launch, in this order.
+template <class T>
+struct WaveCalls {
+  kernels::cuda::PutCall put;  // first wave of a layer
+  kernels::cuda::StripeCall<T> stripes;
+  kernels::cuda::SelectCall select;
+  bool shares_cap = false;
+  kernels::cuda::IndexCall index;
+  kernels::cuda::AttendCall<T> attend;  // of index.size.blocks items
+  kernels::cuda::ReportCall report;     // where reports are wanted
+};
+
+// Calls `launch` with each call that has work.
+template <class T, class Launch>
+[[nodiscard]] Status for_each_launch(const WaveCalls<T>& calls, const Launch& launch) {
+  if (calls.put.count > 0) MI_CHECK(launch(calls.put));
+  if (calls.stripes.count > 0) MI_CHECK(launch(calls.stripes));
+  MI_CHECK(launch(calls.select, calls.shares_cap));
+  MI_CHECK(launch(calls.index));
+  MI_CHECK(launch(calls.attend, calls.index.size.blocks));
+  if (calls.report.heads != nullptr) MI_CHECK(launch(calls.report));
+  return {};
+}
+
+class DeviceLayers {
+ public:
+  // Errors: as Plan::make; unsupported, for what the device does not offer yet, naming the head.
+  [[nodiscard]] static Result<DeviceLayers> make(const HeadConfig& config, const PlanShape& shape,
+                                                 const DeviceOptions& options);
+
+  [[nodiscard]] const PlanShape& shape() const { return shape_; }
+  [[nodiscard]] const std::vector<std::byte>& table() const { return table_; }
+  [[nodiscard]] size_t workspace_bytes() const { return workspace_bytes_; }
+  [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
+  [[nodiscard]] int layers() const { return static_cast<int>(waves_.size()); }
+  [[nodiscard]] int waves() const { return static_cast<int>(waves_.front().size()); }
+
+  // What a wave of a layer launches. n_q and n_kv of `tensors` are the plan's own. Errors:
+  // invalid_argument, for memory that is null or not aligned.
+  template <class T>
+  [[nodiscard]] Result<WaveCalls<T>> wave(int layer, int wave,
+                                          const kernels::cuda::Sequence<T>& tensors,
+                                          const DeviceMemory& memory) const;
+
+ private:
+  struct Wave {
+    int first = 0;  // of the layer's heads
+    int count = 0;
+    int stripes = 0;
+    size_t which_stripes = 0;  // where the table lists them
+    bool shares_cap = false;
+    double cap = 0;
+    double second_look = 0;
+  };
+  struct Places;  // of a wave's arrays in the workspace
+
+  Wave make_wave(const std::vector<HeadPlan>& heads, int first);
+  [[nodiscard]] kernels::cuda::IndexSize index_size(int heads) const;
+  [[nodiscard]] Places places(int heads) const;
+
+  PlanShape shape_;
+  kernels::cuda::HeadWords words_;
+  std::vector<std::string> notes_;
+  std::vector<std::vector<Wave>> waves_;  // [layers]
+  int wave_heads_ = 1;
+  std::vector<std::byte> table_;  // rules [layers, heads], then what else waves list
+  size_t workspace_bytes_ = 0;
+};
+
+}  // namespace mi::runtime

@@ -1,0 +1,370 @@
+// A layer as a device plan launches it, on the emulated device, against libruntime's estimates and
+// the double-precision oracle over the keys that the device selected itself.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "tests/cuda/emulator/ptx.h"
+
+#include "kernels/cuda/attend.cuh"
+#include "kernels/cuda/index.cuh"
+#include "kernels/cuda/select.cuh"
+#include "kernels/cuda/stripe.cuh"
+#include "kernels/tensor_view.h"
+#include "libruntime/cuda/device_layers.h"
+#include "libruntime/select.h"
+#include "tests/ideal.h"
+#include "tests/support.h"
+
+namespace mi::test::cuda {
+using runtime::DeviceLayers;
+using runtime::HeadConfig;
+using runtime::HeadEntry;
+using runtime::PlanShape;
+using runtime::WaveCalls;
+
+// Every launch of a wave, one after the other.
+template <class T, int kDim>
+class EmulatedLaunch {
+ public:
+  EmulatedLaunch(const GlobalMemory& memory, std::string& wrong) : memory_(memory), wrong_(wrong) {}
+
+  Status operator()(const kernels::cuda::PutCall& call) const {
+    return run(1, 32, 0, [&] { kernels::cuda::warp_put_words(call); });
+  }
+  Status operator()(const kernels::cuda::StripeCall<T>& call) const {
+    return run(call.items(), kThreads, kernels::cuda::StripeShape<kDim>::kBytes,
+               [&] { kernels::cuda::block_code_stripes<T, kDim>(call); });
+  }
+  Status operator()(const kernels::cuda::SelectCall& call, bool shares_cap) const {
+    using Shape = kernels::cuda::SelectShape;
+    const int64_t blocks = call.num_heads * call.shape.row_blocks();
+    (void)run(blocks, kThreads, Shape::kCutBytes, [&] { kernels::cuda::block_find_cuts(call); });
+    if (shares_cap)
+      (void)run(1, Shape::kRaiseThreads, Shape::kRaiseBytes,
+                [&] { kernels::cuda::block_raise_thresholds(call); });
+    return run(blocks, kThreads, Shape::kSelectBytes,
+               [&] { kernels::cuda::block_select_keys(call); });
+  }
+  Status operator()(const kernels::cuda::IndexCall& call) const {
+    using Shape = kernels::cuda::IndexShape;
+    (void)run(call.size.blocks, kThreads, Shape::kBytes,
+              [&] { kernels::cuda::block_count_keys(call); });
+    (void)run(1, Shape::kOrderThreads, Shape::kOrderBytes,
+              [&] { kernels::cuda::block_order_items(call); });
+    return run(call.size.blocks, kThreads, Shape::kBytes,
+               [&] { kernels::cuda::block_write_keys(call); });
+  }
+  Status operator()(const kernels::cuda::AttendCall<T>& call, int64_t items) const {
+    return run(items, kThreads, kernels::cuda::TileShape<kDim>::kBytes,
+               [&] { kernels::cuda::block_attend_item<T, kDim>(call); });
+  }
+  Status operator()(const kernels::cuda::ReportCall& call) const {
+    return run(call.select.num_heads, kThreads, kernels::cuda::SelectShape::kSelectBytes,
+               [&] { kernels::cuda::block_report_head(call); });
+  }
+
+ private:
+  static constexpr uint32_t kThreads = kernels::cuda::kThreads;
+  template <class Kernel>
+  Status run(int64_t blocks, uint32_t threads, uint32_t shared, const Kernel& kernel) const {
+    wrong_ += launch(blocks, static_cast<int>(threads), shared, memory_, kernel).faults.text();
+    return {};
+  }
+  const GlobalMemory& memory_;
+  std::string& wrong_;
+};
+
+// Memory that begins at a multiple of 256 bytes.
+struct DeviceBytes {
+  std::vector<std::byte> bytes;
+  std::byte* data;
+  explicit DeviceBytes(size_t size) : bytes(size + 256, std::byte{0xff}) {
+    data = bytes.data() + (256 - reinterpret_cast<uintptr_t>(bytes.data()) % 256);
+  }
+};
+
+// q, k and v of a layer, and its outputs; heads behind each other.
+template <class T>
+struct LayerTensors {
+  PlanShape shape;
+  std::vector<float> q, k, v;  // exactly the elements
+  AlignedBuffer<T> narrow_q, narrow_k, narrow_v, o;
+  std::vector<float> lse;
+
+  LayerTensors(const PlanShape& of, uint64_t seed, float sigma) : shape(of) {
+    const auto fill = [&](std::vector<float>& wide, AlignedBuffer<T>& narrow, int64_t count,
+                          float scale) {
+      wide = random_normal(static_cast<size_t>(count), ++seed, scale);
+      narrow.resize(wide.size());
+      for (size_t i = 0; i < wide.size(); ++i) {
+        narrow[i] = narrowed<T>(wide[i]);
+        wide[i] = to_float(narrow[i]);
+      }
+    };
+    fill(q, narrow_q, of.heads * of.n_q * of.head_dim, sigma);
+    fill(k, narrow_k, of.kv_heads * of.n_kv * of.head_dim, sigma);
+    fill(v, narrow_v, of.kv_heads * of.n_kv * of.head_dim, 1);
+    o.resize(q.size());
+    std::fill(o.span().begin(), o.span().end(), T{0xffff});
+    lse.assign(static_cast<size_t>(of.heads * of.n_q), std::nanf(""));
+  }
+  [[nodiscard]] kernels::cuda::Sequence<T> sequence() {
+    const int64_t dim = shape.head_dim;
+    return {.q = {narrow_q.data(), dim, shape.n_q * dim},
+            .k = {narrow_k.data(), dim, shape.n_kv * dim},
+            .v = {narrow_v.data(), dim, shape.n_kv * dim},
+            .o = {o.data(), dim, shape.n_q * dim},
+            .lse = lse.data(),
+            .lse_head_stride = shape.n_q};
+  }
+  [[nodiscard]] kernels::AttentionHead head(int h, const PlanShape& complete) const {
+    const int64_t dim = shape.head_dim;
+    const int64_t kv = h / (shape.heads / shape.kv_heads);
+    return {.q = q.data() + h * shape.n_q * dim,
+            .k = k.data() + kv * shape.n_kv * dim,
+            .v = v.data() + kv * shape.n_kv * dim,
+            .q_stride = dim,
+            .k_stride = dim,
+            .v_stride = dim,
+            .n_q = shape.n_q,
+            .n_kv = shape.n_kv,
+            .head_dim = shape.head_dim,
+            .scale = complete.scale,
+            .softcap = complete.softcap};
+  }
+};
+
+inline HeadConfig config_of(const PlanShape& shape, std::vector<std::vector<HeadEntry>> layers) {
+  HeadConfig config;
+  config.model.name = "test";
+  config.model.layers = static_cast<int>(layers.size());
+  config.model.heads = shape.heads;
+  config.model.kv_heads = shape.kv_heads;
+  config.model.head_dim = shape.head_dim;
+  config.layers = std::move(layers);
+  return config;
+}
+
+// Estimates of a head as libruntime makes them in f32: [row_blocks, n_kv].
+inline std::vector<float> host_estimates(const runtime::Estimator& estimator,
+                                         const kernels::AttentionHead& head) {
+  const kernels::Backend& backend = **kernels::choose_backend("cpu_generic");
+  const runtime::CallShape call{head.n_q, head.n_kv, head.head_dim};
+  std::vector<float> evidence(estimator.evidence_floats(call));
+  std::vector<float> scratch(estimator.scratch_floats(call));
+  const int dim = std::max(head.head_dim, estimator.probability_dim(call));
+  AlignedBuffer<char> kernel_scratch(backend.scratch_bytes(dim, head.n_kv));
+  const runtime::EstimatorMemory memory{evidence.data(), scratch.data(), kernel_scratch.data(),
+                                        nullptr};
+  std::vector<float> e(static_cast<size_t>(head.row_blocks() * head.n_kv));
+  estimator.prepare(head, backend, memory);
+  for (int64_t m = 0; m < head.row_blocks(); m += runtime::kEstimateGroup)
+    estimator.rows(head, backend, memory, m,
+                   std::min(head.row_blocks(), m + runtime::kEstimateGroup),
+                   e.data() + m * head.n_kv, head.n_kv);
+  return e;
+}
+
+// Keys with estimates above a threshold: surely, and perhaps.
+struct KeyCount {
+  int64_t sure = 0, perhaps = 0;
+};
+// What rounding may move an estimate by, relative: a few 1e-5 of a score with means of 16 bits.
+inline constexpr float kDoubt = 5e-4f;
+inline KeyCount keys_above(const float* e, int64_t keys, float lambda) {
+  KeyCount count;
+  for (int64_t j = 0; j < keys; ++j) {
+    count.sure += e[j] > lambda * (1 + kDoubt) ? 1 : 0;
+    count.perhaps += e[j] > lambda * (1 - kDoubt) ? 1 : 0;
+  }
+  return count;
+}
+
+// What is wrong with the keys that a row block of an estimating head attends.
+inline std::string check_keys(const float* e, int64_t keys, float lambda, const uint64_t* words) {
+  const KeyCount above = keys_above(e, keys, lambda);
+  int64_t selected = 0;
+  float least = HUGE_VALF, most = 0;  // of the selected, of the others
+  for (int64_t j = 0; j < kernels::bitmap_words(keys) * 64; ++j) {
+    const bool is_selected = (words[j / 64] >> (j % 64) & 1) != 0;
+    if (j >= keys) {
+      if (is_selected) return "a key past the last one\n";
+      continue;
+    }
+    selected += is_selected ? 1 : 0;
+    (is_selected ? least : most) =
+        is_selected ? std::min(least, e[j]) : std::max(most, e[j]);
+  }
+  const auto filled = [&](int64_t count) { return std::min(runtime::tiles_for(count) * 64, keys); };
+  if (selected < filled(above.sure) || selected > filled(above.perhaps) ||
+      (selected % 64 != 0 && selected != keys))
+    return "keys: got " + std::to_string(selected) + ", expected " +
+           std::to_string(filled(above.sure)) + " to " + std::to_string(filled(above.perhaps)) +
+           "\n";
+  // Keys of one code are equal; codes end twelve octaves below the threshold.
+  const float code = std::exp2(1.0f / 16) * (1 + kDoubt);
+  if (most > std::max(least * code, lambda * 0x1p-11f))
+    return "a key of " + std::to_string(most) + " is left out, one of " + std::to_string(least) +
+           " is not\n";
+  return most > lambda * (1 + kDoubt) ? "a key above the threshold is left out\n" : "";
+}
+
+// One forward pass of a config over random layers. Empty if all is right.
+template <class T, int kDim>
+class DeviceRun {
+ public:
+  DeviceRun(const HeadConfig& config, const PlanShape& shape,
+            const runtime::DeviceOptions& options = {})
+      : layers_(*DeviceLayers::make(config, shape, options)),
+        plans_(*runtime::plan_heads(config, layers_.shape())) {}
+
+  std::string check(uint64_t seed, float sigma) {
+    std::string wrong;
+    DeviceBytes table(layers_.table().size());
+    std::copy(layers_.table().begin(), layers_.table().end(), table.data);
+    double unspent = 0;
+    for (int layer = 0; layer < layers_.layers(); ++layer) {
+      LayerTensors<T> tensors(layers_.shape(), seed + 10 * static_cast<uint64_t>(layer), sigma);
+      DeviceBytes workspace(layers_.workspace_bytes());
+      std::vector<kernels::cuda::HeadReport> reports(
+          static_cast<size_t>(layers_.shape().heads));
+      GlobalMemory memory;
+      memory.add(table.data, layers_.table().size(), false);
+      memory.add(workspace.data, layers_.workspace_bytes(), true);
+      memory.add(&unspent, sizeof(unspent), true);
+      memory.add(reports.data(), reports.size() * sizeof(reports[0]), true);
+      memory.add(tensors.narrow_q.data(), tensors.q.size() * sizeof(T), false);
+      memory.add(tensors.narrow_k.data(), tensors.k.size() * sizeof(T), false);
+      memory.add(tensors.narrow_v.data(), tensors.v.size() * sizeof(T), false);
+      memory.add(tensors.o.data(), tensors.o.size() * sizeof(T), true);
+      memory.add(tensors.lse.data(), tensors.lse.size() * sizeof(float), true);
+      for (int wave = 0; wave < layers_.waves(); ++wave) {
+        const double before = unspent;
+        const WaveCalls<T> calls =
+            *layers_.wave(layer, wave, tensors.sequence(),
+                          {table.data, workspace.data, &unspent, reports.data()});
+        (void)runtime::for_each_launch(calls, EmulatedLaunch<T, kDim>(memory, wrong));
+        wrong += check_wave(layer, calls, tensors, before, unspent);
+      }
+    }
+    return wrong;
+  }
+
+  // Of the last check: raises found, row blocks that ran dense for want of room.
+  [[nodiscard]] const std::vector<int>& raises() const { return raises_; }
+  [[nodiscard]] int64_t no_room() const { return no_room_; }
+
+ private:
+  std::string check_wave(int layer, const WaveCalls<T>& calls, LayerTensors<T>& tensors,
+                         double before, double after) {
+    const kernels::cuda::SelectCall& select = calls.select;
+    const int raise = calls.shares_cap ? *select.raise : 0;
+    if (calls.shares_cap) raises_.push_back(raise);
+    no_room_ += calls.index.totals->no_room;
+    // Tiles that the heads sharing a cap execute after each raise, at least and at most.
+    std::vector<int64_t> least(runtime::kRaises + 1), most(least);
+    std::string wrong;
+    int64_t spent = 0;
+    for (int i = 0; i < select.num_heads; ++i) {
+      const int h = select.first_head + i;
+      const runtime::HeadPlan& plan =
+          plans_.layers[static_cast<size_t>(layer)][static_cast<size_t>(h)];
+      const kernels::AttentionHead head = tensors.head(h, layers_.shape());
+      const bool dense = plan.resolved.params.pattern == runtime::Pattern::dense;
+      const int steps = plan.tile_cap ? raise : 0;
+      const auto e = dense ? std::vector<float>() : host_estimates(*plan.estimator, head);
+      int64_t tiles = 0;
+      for (int64_t m = 0; m < head.row_blocks(); ++m) {
+        const std::string place = std::to_string(layer) + "." + std::to_string(h) +
+                                  ", row block " + std::to_string(m) + ": ";
+        const int64_t keys = head.keys_end(m);
+        const uint64_t* words = attended(calls, i, m);
+        const float* row = e.data() + m * head.n_kv;
+        const auto lambda = [&](int n) { return runtime::raised(plan.resolved.lambda, n); };
+        if (words != nullptr)
+          if (const std::string what = check_keys(row, keys, lambda(steps), words); !what.empty())
+            wrong += place + what;
+        int64_t count = keys;
+        if (words != nullptr) {
+          count = 0;
+          for (int64_t w = 0; w < kernels::bitmap_words(keys); ++w)
+            count += std::popcount(words[w]);
+        }
+        tiles += runtime::tiles_for(count);
+        if (plan.tile_cap) {
+          for (size_t n = 0; n < least.size(); ++n) {
+            const KeyCount above = keys_above(row, keys, lambda(static_cast<int>(n)));
+            least[n] += runtime::tiles_for(above.sure);
+            most[n] += runtime::tiles_for(above.perhaps);
+          }
+          spent += select.cuts[(i * head.row_blocks() + m) * (runtime::kRaises + 1) + raise].tiles;
+        }
+        wrong += check_output(tensors, head, h, m, words, place);
+      }
+      const kernels::cuda::HeadReport& report = calls.report.heads[i];
+      if (report.tiles != tiles || report.raise != steps)
+        wrong += "report of head " + std::to_string(h) + ": " + std::to_string(report.tiles) +
+                 " tiles and " + std::to_string(report.raise) + " raises, expected " +
+                 std::to_string(tiles) + " and " + std::to_string(steps) + "\n";
+    }
+    if (!calls.shares_cap) return after == before ? wrong : wrong + "unspent has changed\n";
+    const auto tiles_at = [](const std::vector<int64_t>& of, int n) {
+      return static_cast<double>(of[static_cast<size_t>(n)]);
+    };
+    const double affordable = before + select.cap;
+    const double left = affordable - (raise > 0 ? select.second_look : 0);
+    const bool enough = raise == runtime::kRaises || tiles_at(least, raise) <= left;
+    const bool needed = raise == 0 || tiles_at(most, raise - 1) > (raise > 1 ? left : affordable);
+    if (!enough || !needed) wrong += "raise: got " + std::to_string(raise) + "\n";
+    if (after != left - static_cast<double>(spent))
+      wrong += "unspent: got " + std::to_string(after) + ", expected " +
+               std::to_string(left - static_cast<double>(spent)) + "\n";
+    return wrong;
+  }
+
+  // Bitmap of row block m of head i of the wave; null: it attends every key.
+  static const uint64_t* attended(const WaveCalls<T>& calls, int i, int64_t m) {
+    const int64_t block = i * calls.select.shape.row_blocks() + m;
+    for (int64_t n = 0; n < calls.index.size.blocks; ++n)
+      if (calls.index.items[n].selection == block) return calls.index.blocks[block].keys;
+    return nullptr;
+  }
+
+  static std::string check_output(LayerTensors<T>& tensors, const kernels::AttentionHead& head,
+                                  int h, int64_t m, const uint64_t* words,
+                                  const std::string& place) {
+    const Ideal ideal = ideal_of<T>(head, m, words);
+    const double allowed = 2 * ideal.error + 6 * lse_tolerance(ideal) * (ideal.error > 0 ? 1 : 0);
+    double worst = 0, worst_lse = 0;
+    for (int r = 0; r < head.rows(m); ++r) {
+      const int64_t row = h * head.n_q + head.first_row(m) + r;
+      for (int x = 0; x < head.head_dim; ++x) {
+        const auto got = static_cast<double>(
+            to_float(tensors.o[static_cast<size_t>(row * head.head_dim + x)]));
+        const double off = std::abs(got - ideal.o[static_cast<size_t>(r * head.head_dim + x)]);
+        worst = std::isnan(off) ? HUGE_VAL : std::max(worst, off);
+      }
+      const double want = ideal.lse[static_cast<size_t>(r)];
+      const auto got = static_cast<double>(tensors.lse[static_cast<size_t>(row)]);
+      if (got == want) continue;
+      const double off = std::abs(got - want);
+      worst_lse = std::isnan(off) ? HUGE_VAL : std::max(worst_lse, off);
+    }
+    if (worst <= allowed && worst_lse <= lse_tolerance(ideal)) return "";
+    return place + "errors of " + std::to_string(worst) + " and " + std::to_string(worst_lse) +
+           ", allowed " + std::to_string(allowed) + " and " + std::to_string(lse_tolerance(ideal)) +
+           "\n";
+  }
+
+  DeviceLayers layers_;
+  runtime::HeadPlans plans_;
+  std::vector<int> raises_;
+  int64_t no_room_ = 0;
+};
+
+}  // namespace mi::test::cuda

@@ -1,0 +1,193 @@
+// A device plan on the emulated device: what it selects is what libruntime's estimates say, what it
+// computes is attention over what it selected, and what it does not offer it refuses.
+#include <catch2/catch.hpp>
+
+#include "libruntime/plan.h"
+#include "tests/cuda/device_layer.h"
+
+namespace mi::test::cuda {
+namespace {
+
+using runtime::Element;
+using runtime::Pattern;
+
+HeadEntry stripe(double density, double share = 0, int64_t sink = 4, double local = 32) {
+  HeadEntry entry{.pattern = Pattern::stripe, .sink = sink};
+  entry.local[0] = local;
+  entry.density[0] = density;
+  if (share > 0) entry.share[0] = share;
+  return entry;
+}
+HeadEntry a_shape(double window, double share = 0) {
+  HeadEntry entry{.pattern = Pattern::a_shape, .sink = 4};
+  entry.local[0] = window;
+  if (share > 0) entry.share[0] = share;
+  return entry;
+}
+
+PlanShape shape_of(int64_t n_q, int64_t n_kv, int heads, int kv_heads, int head_dim,
+                   Element element) {
+  return {.n_q = n_q,
+          .n_kv = n_kv,
+          .heads = heads,
+          .kv_heads = kv_heads,
+          .head_dim = head_dim,
+          .element = element};
+}
+
+template <class T, int kDim>
+void check_mixed(int64_t n_q, int64_t n_kv, uint64_t seed) {
+  INFO("n_q " << n_q << " n_kv " << n_kv << " head_dim " << kDim);
+  const Element element = std::is_same_v<T, bf16> ? Element::bf16 : Element::f16;
+  const PlanShape shape = shape_of(n_q, n_kv, 4, 2, kDim, element);
+  HeadConfig config = config_of(shape, {{stripe(0.3), HeadEntry{}, a_shape(100), stripe(0.05)}});
+  config.kernel.last = 20;
+  DeviceRun<T, kDim> run(config, shape);
+  CHECK(run.check(seed, 1.5f) == "");
+}
+
+TEST_CASE("a layer of dense, window and stripe heads, for any shape") {
+  uint64_t seed = 0;
+  for (const auto& [n_q, n_kv] : std::vector<std::pair<int64_t, int64_t>>{
+           {1, 1}, {63, 63}, {64, 64}, {65, 65}, {1, 200}, {64, 65}, {130, 257}, {300, 300}})
+    check_mixed<bf16, 64>(n_q, n_kv, ++seed);
+  check_mixed<f16, 64>(200, 333, 20);
+  check_mixed<bf16, 80>(70, 130, 21);
+  check_mixed<f16, 96>(70, 130, 22);
+  check_mixed<f16, 128>(130, 200, 23);
+  check_mixed<bf16, 256>(66, 190, 24);
+}
+
+TEST_CASE("more row blocks than a stripe item has") {
+  const PlanShape shape = shape_of(64 * 65 + 1, 64 * 65 + 30, 1, 1, 64, Element::bf16);
+  DeviceRun<bf16, 64> run(config_of(shape, {{stripe(0.2, 0.05)}}), shape);
+  CHECK(run.check(30, 2) == "");
+}
+
+TEST_CASE("a soft cap and a scale of the model's") {
+  const PlanShape shape = shape_of(100, 300, 2, 1, 64, Element::bf16);
+  HeadConfig config = config_of(shape, {{stripe(0.1), a_shape(64)}});
+  config.model.softcap = 4;
+  config.model.scale = 0.25;
+  DeviceRun<bf16, 64> run(config, shape);
+  CHECK(run.check(40, 1.5f) == "");
+}
+
+TEST_CASE("heads pool their shares, and layers hand on what they left") {
+  const PlanShape shape = shape_of(640, 640, 4, 2, 64, Element::bf16);
+  const auto layer = [](double share) {
+    return std::vector<HeadEntry>{stripe(0.1, share), stripe(0.1), a_shape(300, share),
+                                  stripe(0.2, share)};
+  };
+  HeadConfig config = config_of(shape, {layer(0.9), layer(0.3), layer(0.5), layer(0.05)});
+  DeviceRun<bf16, 64> run(config, shape);
+  CHECK(run.check(50, 2) == "");
+  REQUIRE(run.raises().size() == 4);
+  CHECK(run.raises()[0] == 0);
+  CHECK(run.raises()[3] == runtime::kRaises);
+  // One head at a time pools with those before it only.
+  DeviceRun<bf16, 64> alone(config, shape, {.wave_bytes = 1});
+  CHECK(alone.check(50, 2) == "");
+  CHECK(alone.raises().size() == 12);
+}
+
+TEST_CASE("a row block whose keys find no room runs dense") {
+  const PlanShape shape = shape_of(640, 640, 2, 1, 64, Element::bf16);
+  HeadEntry wide = stripe(0.03, 0, 0, 0);
+  HeadConfig config = config_of(shape, {{wide, wide}});
+  config.kernel.last = 0;
+  DeviceRun<bf16, 64> run(config, shape);
+  CHECK(run.check(60, 1) == "");
+  CHECK(run.no_room() > 0);
+}
+
+TEST_CASE("a device plan executes the tiles that a plan on the CPU does") {
+  const PlanShape shape = shape_of(640, 640, 4, 2, 64, Element::bf16);
+  HeadConfig config =
+      config_of(shape, {{stripe(0.1, 0.3), stripe(0.2), a_shape(200, 0.4), HeadEntry{}}});
+  const auto plan =
+      runtime::Plan::make(config, shape, **kernels::choose_backend("cpu_generic"), 1);
+  REQUIRE(plan);
+  LayerTensors<bf16> tensors(shape, 70, 2);
+  AlignedBuffer<char> memory(plan->workspace_bytes());
+  std::vector<runtime::HeadStats> stats(4);
+  runtime::Unspent left;
+  REQUIRE(plan->run(0, TensorView<const bf16, 3>(tensors.narrow_q.data(), {4, 640, 64}),
+                    TensorView<const bf16, 3>(tensors.narrow_k.data(), {2, 640, 64}),
+                    TensorView<const bf16, 3>(tensors.narrow_v.data(), {2, 640, 64}),
+                    TensorView<bf16, 3>(tensors.o.data(), {4, 640, 64}), {}, memory.data(), stats,
+                    left));
+  CHECK(stats[0].capped);
+
+  const auto layers = DeviceLayers::make(config, shape, {});
+  REQUIRE(layers);
+  DeviceBytes table(layers->table().size()), workspace(layers->workspace_bytes());
+  std::copy(layers->table().begin(), layers->table().end(), table.data);
+  double unspent = 0;
+  std::vector<kernels::cuda::HeadReport> reports(4);
+  GlobalMemory everything;
+  everything.add(nullptr, SIZE_MAX, true);
+  std::string wrong;
+  const auto calls = layers->wave(0, 0, tensors.sequence(),
+                                  {table.data, workspace.data, &unspent, reports.data()});
+  REQUIRE(calls);
+  REQUIRE(runtime::for_each_launch(*calls, EmulatedLaunch<bf16, 64>(everything, wrong)));
+  CHECK(wrong == "");
+  for (size_t h = 0; h < 4; ++h) CHECK(reports[h].tiles == stats[h].tiles);
+  CHECK(unspent == Approx(left.tiles).margin(1e-9));
+}
+
+TEST_CASE("what a device plan does not offer it refuses by name") {
+  const PlanShape shape = shape_of(640, 640, 2, 1, 64, Element::bf16);
+  const auto refused = [](const HeadConfig& config, const PlanShape& of, Code code,
+                          const std::string& text) {
+    const auto made = DeviceLayers::make(config, of, {});
+    REQUIRE(!made);
+    INFO(made.error().what);
+    CHECK(made.error().code == code);
+    CHECK(made.error().what.find(text) != std::string::npos);
+  };
+  const std::vector<HeadEntry> plain(2, stripe(0.1));
+  HeadEntry blocks{.pattern = Pattern::block_sparse};
+  blocks.density[0] = 0.1;
+  refused(config_of(shape, {plain, {plain[0], blocks}}), shape, Code::unsupported,
+          "head 1.1: block_sparse");
+  HeadEntry spend{.pattern = Pattern::stripe};
+  spend.share[0] = 0.2;
+  refused(config_of(shape, {{spend, plain[0]}}), shape, Code::unsupported, "head 0.0: stripe");
+  PlanShape other = shape;
+  other.element = Element::f32;
+  refused(config_of(shape, {plain}), other, Code::unsupported, "bf16 and f16");
+  other = shape;
+  other.n_q = 641;
+  refused(config_of(shape, {plain}), other, Code::invalid_argument, "n_q 641");
+  other = shape;
+  other.head_dim = 72;
+  refused(config_of(other, {plain}), other, Code::unsupported, "64, 80, 96, 128, 256");
+  refused(config_of(shape, {plain}), other, Code::invalid_argument, "head_dim 64");
+}
+
+TEST_CASE("a wave over memory that it cannot use is refused") {
+  const PlanShape shape = shape_of(65, 65, 2, 1, 64, Element::f16);
+  const auto layers = DeviceLayers::make(
+      config_of(shape, {std::vector<HeadEntry>(2, stripe(0.1))}), shape, {});
+  REQUIRE(layers);
+  DeviceBytes table(layers->table().size()), workspace(layers->workspace_bytes());
+  double unspent = 0;
+  const runtime::DeviceMemory good{table.data, workspace.data, &unspent, nullptr};
+  const kernels::cuda::Sequence<f16> tensors;
+  CHECK(layers->wave(0, 0, tensors, good));
+  CHECK(!layers->wave(1, 0, tensors, good));
+  CHECK(!layers->wave(0, 0, kernels::cuda::Sequence<bf16>(), good));
+  const auto with = [&](auto change) {
+    runtime::DeviceMemory changed = good;
+    change(changed);
+    return layers->wave(0, 0, tensors, changed);
+  };
+  CHECK(!with([](auto& m) { m.table = nullptr; }));
+  CHECK(!with([](auto& m) { m.workspace += 8; }));
+  CHECK(!with([](auto& m) { m.unspent = nullptr; }));
+}
+
+}  // namespace
+}  // namespace mi::test::cuda
