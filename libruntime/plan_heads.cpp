@@ -42,8 +42,7 @@ Result<PlanShape> complete_shape(const HeadConfig& config, const PlanShape& shap
                             shape.n_kv));
   PlanShape complete = shape;
   if (shape.scale == 0)
-    complete.scale =
-        static_cast<float>(attention_scale(config.model.scale, config.model.head_dim));
+    complete.scale = static_cast<float>(attention_scale(config.model.scale, config.model.head_dim));
   if (shape.softcap == 0) complete.softcap = static_cast<float>(config.model.softcap);
   return complete;
 }
@@ -67,9 +66,8 @@ Result<HeadPlans> plan_heads(const HeadConfig& config, const PlanShape& shape) {
       if ((capped || head.resolved.spend_share) && head.resolved.share &&
           head.resolved.params.pattern != Pattern::dense) {
         // In tiles; a head whose threshold is still to be found pays for both of its passes.
-        const double estimate =
-            head.estimator->flops(call) +
-            (head.resolved.spend_share ? head.estimator->rows_flops(call) : 0);
+        const double estimate = head.estimator->flops(call) +
+                                (head.resolved.spend_share ? head.estimator->rows_flops(call) : 0);
         head.tile_cap =
             (*head.resolved.share + 1e-6) * dense - estimate / tile_flops(shape.head_dim);
       }

@@ -1,5 +1,6 @@
-// Attention, the stripe estimate, selection and the index build on a CUDA device (compute capability
-// 8.0 or later). The kernels have been run by the emulator of tests/cuda only, never on hardware.
+// Attention, the stripe estimate, selection and the index build on a CUDA device (compute
+// capability 8.0 or later). The kernels have been run by the emulator of tests/cuda only, never on
+// hardware.
 #pragma once
 
 #include <cstdint>

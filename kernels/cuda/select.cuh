@@ -8,7 +8,8 @@
 // the same codes: nothing is estimated twice.
 //
 // Goals: no atomics on global memory and none whose order shows, so the same bits every time; codes
-// are read twice whatever happens. State: run by the emulator of tests/cuda only, never on hardware.
+// are read twice whatever happens. State: run by the emulator of tests/cuda only, never on
+// hardware.
 #pragma once
 
 #include "kernels/cuda/block_sum.cuh"
@@ -52,8 +53,7 @@ MI_DEVICE void thread_for_codes(const uint8_t* codes, const UnforcedKeys& range,
     MI_UNROLL
     for (int x = 0; x < 16; ++x) {
       const int64_t key = at * 16 + x;
-      if (key >= range.begin && key < range.end)
-        use(bytes.word[x / 4] >> (8 * (x % 4)) & 0xff);
+      if (key >= range.begin && key < range.end) use(bytes.word[x / 4] >> (8 * (x % 4)) & 0xff);
     }
   }
 }
@@ -233,8 +233,7 @@ MI_DEVICE void block_select_keys(const SelectCall& call) {
     if (more > 0) {
       int64_t total;
       int64_t left =
-          more -
-          block_sum_before<kThreads>(ptx::count_bits(tied), ptx::shared_base(), total);
+          more - block_sum_before<kThreads>(ptx::count_bits(tied), ptx::shared_base(), total);
       for (; tied != 0 && left > 0; tied &= tied - 1, --left) selected |= tied & (~tied + 1);
       more -= total;
     }

@@ -1,7 +1,7 @@
 // The stripe estimate (design: e_m[j] = 64 softmax_j(scale mean_m . k_j), mean_m the mean query of
 // row block m; stripe granularity as in AnchorAttention, arXiv 2505.23520) as codes against the
-// head's threshold: 64 mean queries against all keys that they see, once for the sum of each softmax
-// and once for the codes.
+// head's threshold: 64 mean queries against all keys that they see, once for the sum of each
+// softmax and once for the codes.
 //
 // The mean is kept as two elements, itself rounded and what that lost: 16 bits of it with bf16, as
 // its rounding alone would move a score of 20 by 0.04 and the estimate by 4 %.

@@ -11,7 +11,7 @@ namespace mi::kernels::cuda {
 // Some heads of a layer of one sequence. All pointers are to device memory.
 template <class T>
 struct StripeCall {
-  Strided<const T> q;               // as in Sequence
+  Strided<const T> q;  // as in Sequence
   Strided<const T> k;
   HeadWords shape;                  // n_q, n_kv
   const HeadRule* heads = nullptr;  // as in SelectCall; of them the density is read
@@ -19,8 +19,8 @@ struct StripeCall {
   int32_t count = 0;
   int32_t first_head = 0;  // of heads[0] among the layer's
   int32_t heads_per_kv = 1;
-  float scale = 0;    // multiplies q.k
-  float softcap = 0;  // 0: none
+  float scale = 0;           // multiplies q.k
+  float softcap = 0;         // 0: none
   uint8_t* codes = nullptr;  // as in SelectCall; those of `which` are written
 
   // A block of threads each: up to 64 row blocks of a head.

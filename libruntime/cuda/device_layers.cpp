@@ -87,13 +87,14 @@ struct DeviceLayers::Places {
   size_t sequence = 0, raise = 0, words = 0, blocks = 0, cuts = 0, index = 0, codes = 0, end = 0;
 };
 
-// Columns for half of all keys and runs for a sixteenth: 2.5 bytes a key and row block, in the place
-// of its code. For the worst of bitmaps it would be 4.4; a row block without room runs dense.
+// Columns for three eighths of all keys and runs for a sixteenth: 2 bytes a key and row block, in
+// the place of its code. For the worst of bitmaps it would be 4.4; a row block without room runs
+// dense.
 kernels::cuda::IndexSize DeviceLayers::index_size(int heads) const {
   const int64_t keys = heads * words_.count() * 64;
   return {.blocks = heads * words_.row_blocks(),
           .runs = keys / 16,
-          .columns = keys / 2,
+          .columns = keys / 8 * 3,
           .most_tiles = static_cast<int32_t>(tiles_for(shape_.n_kv))};
 }
 
@@ -178,9 +179,9 @@ Result<WaveCalls<T>> DeviceLayers::wave(int layer, int wave,
                 fmt::format("layer: got {}, the config has {}", layer, layers()));
   const auto check = [](const char* name, const void* pointer, size_t alignment) -> Status {
     if (pointer != nullptr && reinterpret_cast<uintptr_t>(pointer) % alignment == 0) return {};
-    return fail(Code::invalid_argument,
-                fmt::format("{}: got a pointer that is null or not aligned to {} bytes", name,
-                            alignment));
+    return fail(
+        Code::invalid_argument,
+        fmt::format("{}: got a pointer that is null or not aligned to {} bytes", name, alignment));
   };
   MI_CHECK(check("table", memory.table, kAlignment));
   MI_CHECK(check("workspace", memory.workspace, kAlignment));
@@ -229,19 +230,17 @@ Result<WaveCalls<T>> DeviceLayers::wave(int layer, int wave,
   put(calls.select.blocks, at.blocks);
   put(calls.select.cuts, at.cuts);
   put(calls.select.raise, at.raise);
-  MI_TRY(calls.index,
-         kernels::cuda::index_call(calls.select.blocks, index_size(of.count),
-                                   memory.workspace + at.index, at.end - at.index));
-  calls.attend = {sequence,           calls.index.items,   calls.index.selections,
-                  calls.index.runs,   calls.index.columns, heads_per_kv,
-                  shape_.scale,       shape_.softcap};
+  MI_TRY(calls.index, kernels::cuda::index_call(calls.select.blocks, index_size(of.count),
+                                                memory.workspace + at.index, at.end - at.index));
+  calls.attend = {sequence,         calls.index.items,   calls.index.selections,
+                  calls.index.runs, calls.index.columns, heads_per_kv,
+                  shape_.scale,     shape_.softcap};
   if (memory.reports != nullptr)
     calls.report = {calls.index, calls.select, memory.reports + of.first};
   return calls;
 }
 
-template Result<WaveCalls<bf16>> DeviceLayers::wave(int, int,
-                                                    const kernels::cuda::Sequence<bf16>&,
+template Result<WaveCalls<bf16>> DeviceLayers::wave(int, int, const kernels::cuda::Sequence<bf16>&,
                                                     const DeviceMemory&) const;
 template Result<WaveCalls<f16>> DeviceLayers::wave(int, int, const kernels::cuda::Sequence<f16>&,
                                                    const DeviceMemory&) const;

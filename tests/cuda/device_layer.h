@@ -197,8 +197,7 @@ inline std::string check_keys(const float* e, int64_t keys, float lambda, const 
       continue;
     }
     selected += is_selected ? 1 : 0;
-    (is_selected ? least : most) =
-        is_selected ? std::min(least, e[j]) : std::max(most, e[j]);
+    (is_selected ? least : most) = is_selected ? std::min(least, e[j]) : std::max(most, e[j]);
   }
   const auto filled = [&](int64_t count) { return std::min(runtime::tiles_for(count) * 64, keys); };
   if (selected < filled(above.sure) || selected > filled(above.perhaps) ||
@@ -231,8 +230,7 @@ class DeviceRun {
     for (int layer = 0; layer < layers_.layers(); ++layer) {
       LayerTensors<T> tensors(layers_.shape(), seed + 10 * static_cast<uint64_t>(layer), sigma);
       DeviceBytes workspace(layers_.workspace_bytes());
-      std::vector<kernels::cuda::HeadReport> reports(
-          static_cast<size_t>(layers_.shape().heads));
+      std::vector<kernels::cuda::HeadReport> reports(static_cast<size_t>(layers_.shape().heads));
       GlobalMemory memory;
       memory.add(table.data, layers_.table().size(), false);
       memory.add(workspace.data, layers_.workspace_bytes(), true);
@@ -280,8 +278,8 @@ class DeviceRun {
       const auto e = dense ? std::vector<float>() : host_estimates(*plan.estimator, head);
       int64_t tiles = 0;
       for (int64_t m = 0; m < head.row_blocks(); ++m) {
-        const std::string place = std::to_string(layer) + "." + std::to_string(h) +
-                                  ", row block " + std::to_string(m) + ": ";
+        const std::string place = std::to_string(layer) + "." + std::to_string(h) + ", row block " +
+                                  std::to_string(m) + ": ";
         const int64_t keys = head.keys_end(m);
         const uint64_t* words = attended(calls, i, m);
         const float* row = e.data() + m * head.n_kv;
@@ -344,8 +342,8 @@ class DeviceRun {
     for (int r = 0; r < head.rows(m); ++r) {
       const int64_t row = h * head.n_q + head.first_row(m) + r;
       for (int x = 0; x < head.head_dim; ++x) {
-        const auto got = static_cast<double>(
-            to_float(tensors.o[static_cast<size_t>(row * head.head_dim + x)]));
+        const auto got =
+            static_cast<double>(to_float(tensors.o[static_cast<size_t>(row * head.head_dim + x)]));
         const double off = std::abs(got - ideal.o[static_cast<size_t>(r * head.head_dim + x)]);
         worst = std::isnan(off) ? HUGE_VAL : std::max(worst, off);
       }

@@ -18,11 +18,17 @@ HEAD_DIMS = (64, 80, 96, 128, 256)
 # by 256; a block takes 1 KiB of shared memory more than it asks for.
 DEVICES = {'80': (164, 64), '90a': (228, 64), '120': (100, 48)}
 WARPS = 4
-MORE_WARPS = {'order_items': 16}
-# Shared memory of the kernels of a head dimension, and of index.cu, which are of none ('-').
+MORE_WARPS = {'order_items': 16, 'raise_thresholds': 16}
+# Shared memory of the kernels of a head dimension, and by source of those of none ('-').
 BY_HEAD_DIM = {'attend': 'TileShape<{}>::kBytes', 'stripe': 'StripeShape<{}>::kBytes'}
-OF_INDEX = {'count_keys': 'IndexShape::kBytes', 'order_items': 'IndexShape::kOrderBytes',
-            'write_keys': 'IndexShape::kBytes'}
+OF_NONE = {
+    'index.cu': {'count_keys': 'IndexShape::kBytes', 'order_items': 'IndexShape::kOrderBytes',
+                 'write_keys': 'IndexShape::kBytes'},
+    'select.cu': {'find_cuts': 'SelectShape::kCutBytes',
+                  'raise_thresholds': 'SelectShape::kRaiseBytes',
+                  'select_keys': 'SelectShape::kSelectBytes',
+                  'report_heads': 'SelectShape::kSelectBytes'},
+}
 
 
 def run(*command):
@@ -36,7 +42,7 @@ def shared_bytes(root, cxx, folder):
     """Of each kernel and head dimension, from the shapes themselves."""
     source = folder / 'shared.cpp'
     kernels = {(name, dim): of.format(dim) for name, of in BY_HEAD_DIM.items() for dim in HEAD_DIMS}
-    kernels.update({(name, '-'): of for name, of in OF_INDEX.items()})
+    kernels.update({(name, '-'): of for source in OF_NONE.values() for name, of in source.items()})
     source.write_text('#include <cstdio>\n#include "kernels/cuda/tile_shape.h"\nint main() {\n' + ''.join(
         f'std::printf("%u\\n", mi::kernels::cuda::{of});\n' for of in kernels.values()) + '}\n')
     run(cxx, '-std=c++20', '-I', root, source, '-o', folder / 'shared')
@@ -70,8 +76,9 @@ def table(root, cxx, nvcc, folder):
         # Elements differ in one instruction of the same shape: bf16 speaks for f16.
         source.write_text(text.replace('@MI_ELEMENT@', 'bf16').replace('@MI_HEAD_DIM@', str(dim)))
         lines += lines_of(nvcc, root, folder, source, BY_HEAD_DIM, dim, shared)
-    return lines + list(lines_of(nvcc, root, folder, root / 'kernels/cuda/index.cu', OF_INDEX, '-',
-                                 shared))
+    for name, kernels in OF_NONE.items():
+        lines += lines_of(nvcc, root, folder, root / 'kernels/cuda' / name, kernels, '-', shared)
+    return lines
 
 
 def compare(got, want):

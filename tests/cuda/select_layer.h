@@ -29,7 +29,7 @@ using Bits = std::vector<uint64_t>;
 
 struct SelectLayer {
   HeadWords shape;
-  std::vector<HeadRule> heads;
+  std::vector<HeadRule> heads = {};
   double cap = 0;
   double second_look = 0;
   double unspent = 0;
@@ -79,7 +79,7 @@ struct WindowKeys {
       : bits(static_cast<size_t>(head.row_blocks() * kernels::bitmap_words(head.n_kv))),
         tiles(static_cast<size_t>(head.row_blocks())) {
     runtime::make_estimator(params_of(rule, runtime::Pattern::a_shape))
-        ->select(head, *kernels::available_backends().front(), {}, 0, head.row_blocks(),
+        ->select(head, **kernels::choose_backend("cpu_generic"), {}, 0, head.row_blocks(),
                  runtime::raised(1 / static_cast<float>(rule.reach[0]), raise),
                  {.words = bits.data(), .tiles = tiles.data()});
   }
@@ -150,10 +150,18 @@ inline Bits host_selection(const HeadRule& rule, const kernels::AttentionHead& h
   add(cuts);
   memory.add(&unspent, sizeof(unspent), true);
   memory.add(&found, sizeof(found), true);
-  const SelectCall call{of.heads.data(), static_cast<int32_t>(heads), 3,      of.shape,
-                        code,            words.data(),                blocks.data(),
-                        cuts.data(),     of.cap,                      of.second_look,
-                        &unspent,        &found};
+  const SelectCall call{of.heads.data(),
+                        static_cast<int32_t>(heads),
+                        3,
+                        of.shape,
+                        code,
+                        words.data(),
+                        blocks.data(),
+                        cuts.data(),
+                        of.cap,
+                        of.second_look,
+                        &unspent,
+                        &found};
   for (const HeadRule& rule : of.heads) shares_cap = shares_cap || rule.shares_cap != 0;
   using kernels::cuda::SelectShape;
   std::string wrong;
@@ -191,8 +199,7 @@ inline Bits host_selection(const HeadRule& rule, const kernels::AttentionHead& h
       for (int i = 0; i <= kRaises; ++i) {
         int64_t tiles = 0;
         (void)keys_of(h, m, i, &tiles);
-        const Cut& cut =
-            cuts[static_cast<size_t>((h * row_blocks + m) * (kRaises + 1) + i)];
+        const Cut& cut = cuts[static_cast<size_t>((h * row_blocks + m) * (kRaises + 1) + i)];
         if (cut.tiles != tiles)
           wrong += "tiles after " + std::to_string(i) + " raises: got " +
                    std::to_string(cut.tiles) + ", expected " + std::to_string(tiles) + "\n";
@@ -220,8 +227,8 @@ inline Bits host_selection(const HeadRule& rule, const kernels::AttentionHead& h
           rule.rule == KeyRule::every_key ? nullptr : words.data() + first_word(h, m);
       if (got.head != h + 3 || got.block != m || got.keys_end != head.keys_end(m) ||
           got.keys != keys)
-        wrong += "row block " + std::to_string(m) + " of head " + std::to_string(h) +
-                 ": another one\n";
+        wrong +=
+            "row block " + std::to_string(m) + " of head " + std::to_string(h) + ": another one\n";
     }
   if (words != want) wrong += "other keys\n";
   if (raise != nullptr) *raise = found;

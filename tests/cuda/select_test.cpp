@@ -10,9 +10,8 @@ namespace mi::test::cuda {
 namespace {
 
 const std::vector<HeadWords> kShapes = {
-    {1, 1},     {63, 63},   {64, 64},   {65, 65},      {1, 64},
-    {1, 200},   {64, 65},   {130, 257}, {300, 300},    {200, 64 * 5},
-    {65, 64 * 140 + 3},
+    {1, 1},     {63, 63},   {64, 64},      {65, 65},           {1, 64}, {1, 200}, {64, 65},
+    {130, 257}, {300, 300}, {200, 64 * 5}, {65, 64 * 140 + 3},
 };
 
 HeadRule code_rule(int32_t sink, int32_t local, int32_t last, int32_t shares_cap = 0) {
@@ -64,7 +63,7 @@ TEST_CASE("selection: the keys of any window are the host's") {
 
 TEST_CASE("selection: heads that share a cap raise their thresholds together, the others do not") {
   SelectLayer layer{.shape = {200, 700}};
-  layer.heads = {code_rule(4, 32, 64, 1), code_rule(4, 32, 64), HeadRule{},
+  layer.heads = {code_rule(4, 32, 64, 1), code_rule(4, 32, 64),    HeadRule{},
                  window_rule(200, 4, 64), window_rule(300, 4, 64), code_rule(0, 0, 0, 1)};
   layer.heads[4].shares_cap = 1;
   layer.second_look = 1.5;

@@ -12,8 +12,8 @@
 #include "tests/support.h"
 
 namespace mi::test::cuda {
-using kernels::cuda::StripeCall;
 using kernels::cuda::HeadRule;
+using kernels::cuda::StripeCall;
 
 struct StripeLayer {
   int64_t n_q, n_kv;
@@ -67,7 +67,8 @@ template <class T, int kDim>
   const kernels::cuda::HeadWords shape{of.n_q, of.n_kv};
   constexpr uint8_t kPoison = 0xa5;
   // All heads but the second of three or more, in falling order; 4-byte stores are aligned.
-  std::vector<uint32_t> words(static_cast<size_t>(of.heads * shape.count() * 16), 0x01010101 * kPoison);
+  std::vector<uint32_t> words(static_cast<size_t>(of.heads * shape.count() * 16),
+                              0x01010101U * kPoison);
   auto* const codes = reinterpret_cast<uint8_t*>(words.data());
   std::vector<int32_t> which;
   for (int h = of.heads - 1; h >= 0; --h)
@@ -91,9 +92,9 @@ template <class T, int kDim>
                            .scale = 1 / std::sqrt(static_cast<float>(kDim)),
                            .softcap = of.softcap,
                            .codes = codes};
-  const Report report = launch(call.items(), kernels::cuda::kThreads,
-                               kernels::cuda::StripeShape<kDim>::kBytes, memory,
-                               [&] { kernels::cuda::block_code_stripes<T, kDim>(call); });
+  const Report report =
+      launch(call.items(), kernels::cuda::kThreads, kernels::cuda::StripeShape<kDim>::kBytes,
+             memory, [&] { kernels::cuda::block_code_stripes<T, kDim>(call); });
   int64_t wrong = 0, near = 0;
   for (int h = 0; h < of.heads; ++h)
     for (int64_t m = 0; m < shape.row_blocks(); ++m) {
