@@ -17,6 +17,15 @@ template <class T, int kHeadDim>
 DeviceKernel attend_kernel();
 template <class T, int kHeadDim>
 DeviceKernel stripe_kernel();
+// Of VerticalCall.
+template <class T, int kHeadDim>
+DeviceKernel vertical_sums_kernel();
+template <class T, int kHeadDim>
+DeviceKernel vertical_rows_kernel();
+template <class T>
+DeviceKernel vertical_evidence_kernel();
+template <class T>
+DeviceKernel vertical_codes_kernel();
 // Of SelectCall.
 DeviceKernel find_cuts_kernel();
 DeviceKernel raise_thresholds_kernel();

@@ -35,6 +35,14 @@ template <class T, size_t... kIndex>
 KernelTable stripe_kernels(std::index_sequence<kIndex...> /*all*/) {
   return {stripe_kernel<T, kHeadDims[kIndex]>()...};
 }
+template <class T, size_t... kIndex>
+KernelTable vertical_sums_kernels(std::index_sequence<kIndex...> /*all*/) {
+  return {vertical_sums_kernel<T, kHeadDims[kIndex]>()...};
+}
+template <class T, size_t... kIndex>
+KernelTable vertical_rows_kernels(std::index_sequence<kIndex...> /*all*/) {
+  return {vertical_rows_kernel<T, kHeadDims[kIndex]>()...};
+}
 constexpr auto kAll = std::make_index_sequence<kHeadDims.size()>();
 
 Result<DeviceKernel> kernel_of(const KernelTable& kernels, int head_dim) {
@@ -86,18 +94,23 @@ Status launch(const DeviceKernel& kernel, const Call& call, int64_t blocks, CUst
       "CUDA kernel");
 }
 
-// One block of threads an item.
+// What attention and estimates have in common.
 template <class Call>
-Status launch_items(const KernelTable& kernels, const Call& call, int64_t items, int head_dim,
-                    CUstream_st* stream) {
-  MI_TRY(const DeviceKernel kernel, kernel_of(kernels, head_dim));
-  MI_CHECK(check_count("items", items));
+Status check_heads(const Call& call) {
   if (call.heads_per_kv < 1)
     return fail(Code::invalid_argument,
                 "heads_per_kv: got " + std::to_string(call.heads_per_kv) + ", expected 1 or more");
   if (!(call.softcap >= 0))
     return fail(Code::invalid_argument, "softcap: got " + std::to_string(call.softcap) +
                                             ", expected 0 (none) or a positive number");
+  return {};
+}
+
+// One block of threads an item.
+template <class Call>
+Status launch_items(const DeviceKernel& kernel, const Call& call, int64_t items,
+                    CUstream_st* stream) {
+  MI_CHECK(check_count("items", items));
   MI_CHECK(check_device(kernel));
   return launch(kernel, call, items, stream);
 }
@@ -133,12 +146,29 @@ Status check_sequence(const Sequence<T>& of) {
 
 template <class T>
 Status launch_attend(const AttendCall<T>& call, int64_t items, int head_dim, CUstream_st* stream) {
-  return launch_items(attend_kernels<T>(kAll), call, items, head_dim, stream);
+  MI_TRY(const DeviceKernel kernel, kernel_of(attend_kernels<T>(kAll), head_dim));
+  MI_CHECK(check_heads(call));
+  return launch_items(kernel, call, items, stream);
 }
 
 template <class T>
-Status launch_stripes(const StripeCall<T>& call, int head_dim, CUstream_st* stream) {
-  return launch_items(stripe_kernels<T>(kAll), call, call.items(), head_dim, stream);
+Status launch_stripes(const EstimateCall<T>& call, int head_dim, CUstream_st* stream) {
+  MI_TRY(const DeviceKernel kernel, kernel_of(stripe_kernels<T>(kAll), head_dim));
+  MI_CHECK(check_heads(call));
+  return launch_items(kernel, call, call.count * call.groups(), stream);
+}
+
+template <class T>
+Status launch_vertical(const VerticalCall<T>& call, int head_dim, CUstream_st* stream) {
+  MI_TRY(const DeviceKernel sums, kernel_of(vertical_sums_kernels<T>(kAll), head_dim));
+  MI_TRY(const DeviceKernel rows, kernel_of(vertical_rows_kernels<T>(kAll), head_dim));
+  MI_CHECK(check_heads(call.of));
+  const int64_t count = call.of.count;
+  MI_CHECK(launch_items(sums, call, count * call.chunks(), stream));
+  MI_CHECK(launch_items(rows, call, count * call.chunks(), stream));
+  MI_CHECK(launch_items(vertical_evidence_kernel<T>(), call,
+                        count * (call.stride() / call.kPositions), stream));
+  return launch_items(vertical_codes_kernel<T>(), call, count * call.of.shape.row_blocks(), stream);
 }
 
 Status launch_select(const SelectCall& call, bool shares_cap, CUstream_st* stream) {
@@ -173,7 +203,9 @@ template Status check_sequence(const Sequence<bf16>&);
 template Status check_sequence(const Sequence<f16>&);
 template Status launch_attend(const AttendCall<bf16>&, int64_t, int, CUstream_st*);
 template Status launch_attend(const AttendCall<f16>&, int64_t, int, CUstream_st*);
-template Status launch_stripes(const StripeCall<bf16>&, int, CUstream_st*);
-template Status launch_stripes(const StripeCall<f16>&, int, CUstream_st*);
+template Status launch_stripes(const EstimateCall<bf16>&, int, CUstream_st*);
+template Status launch_stripes(const EstimateCall<f16>&, int, CUstream_st*);
+template Status launch_vertical(const VerticalCall<bf16>&, int, CUstream_st*);
+template Status launch_vertical(const VerticalCall<f16>&, int, CUstream_st*);
 
 }  // namespace mi::kernels::cuda

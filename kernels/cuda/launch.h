@@ -1,4 +1,4 @@
-// Attention, the stripe estimate, selection and the index build on a CUDA device (compute
+// Attention, estimates, selection and the index build on a CUDA device (compute
 // capability 8.0 or later). The kernels have been run by the emulator of tests/cuda only, never on
 // hardware.
 #pragma once
@@ -8,7 +8,7 @@
 #include "kernels/cuda/attend_call.h"
 #include "kernels/cuda/index_call.h"
 #include "kernels/cuda/select_call.h"
-#include "kernels/cuda/stripe_call.h"
+#include "kernels/cuda/estimate_call.h"
 #include "kernels/half.h"
 #include "kernels/status.h"
 
@@ -30,10 +30,12 @@ Status check_sequence(const Sequence<T>& of);
 template <class T>
 Status launch_attend(const AttendCall<T>& call, int64_t items, int head_dim, CUstream_st* stream);
 
-// Writes the codes of call.items() items as launch_attend attends: same stream, same types, same
-// errors.
+// Write codes as launch_attend attends: same stream, same types, same errors. Stripes in one
+// launch, vertical and slash in four.
 template <class T>
-Status launch_stripes(const StripeCall<T>& call, int head_dim, CUstream_st* stream);
+Status launch_stripes(const EstimateCall<T>& call, int head_dim, CUstream_st* stream);
+template <class T>
+Status launch_vertical(const VerticalCall<T>& call, int head_dim, CUstream_st* stream);
 
 // Selects the keys of all row blocks from codes that are there, in two launches, or three where
 // heads share a cap; same stream, same errors as launch_attend.

@@ -21,6 +21,9 @@ namespace mi::kernels::cuda::ptx {
 struct alignas(16) Bytes16 {
   uint32_t word[4];
 };
+struct alignas(8) Floats2 {
+  float x[2];
+};
 
 MI_DEVICE uint32_t thread() {
   return threadIdx.x;
@@ -79,6 +82,12 @@ MI_DEVICE int32_t load_shared(uint32_t address) {
 }
 MI_DEVICE void store_shared(uint32_t address, uint32_t value) {
   asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
+MI_DEVICE float load_shared_float(uint32_t address) {
+  return __int_as_float(load_shared(address));
+}
+MI_DEVICE void store_shared_float(uint32_t address, float value) {
+  store_shared(address, __float_as_uint(value));
 }
 // Adds of several threads to one word need no barrier between them.
 MI_DEVICE void add_shared(uint32_t address, uint32_t value) {

@@ -32,6 +32,7 @@ struct HeadRule {
   int32_t local = 0;
   int32_t last = 0;
   float density = 0;  // > 0: the threshold of its codes
+  int32_t joins = 0;  // 1: of two estimates the larger; vertical_slash joins codes that are there
   // Of a window after so many raises: keys at distances 0 .. reach - 1 from the block's first row
   // are attended, and as many before them as the last tile has room for.
   int32_t reach[kRaises + 1] = {};

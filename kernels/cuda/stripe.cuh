@@ -9,8 +9,9 @@
 // State: run by the emulator of tests/cuda only, never on hardware.
 #pragma once
 
+#include "kernels/cuda/codes.cuh"
 #include "kernels/cuda/softmax.cuh"
-#include "kernels/cuda/stripe_call.h"
+#include "kernels/cuda/estimate_call.h"
 #include "kernels/cuda/tile.cuh"
 
 namespace mi::kernels::cuda {
@@ -47,14 +48,8 @@ MI_DEVICE void block_store_means(const Strided<const T>& q, int64_t first_block,
   }
 }
 
-// Code of an estimate 2^x times the threshold.
-MI_DEVICE uint32_t code_of(float x) {
-  const float code = floorf(fmaf(x, 16.0f, static_cast<float>(kCodeAtThreshold)));
-  return static_cast<uint32_t>(fminf(fmaxf(code, 0.0f), 255.0f));
-}
-
 template <class T, int kHeadDim>
-MI_DEVICE void block_code_stripes(const StripeCall<T>& call) {
+MI_DEVICE void block_code_stripes(const EstimateCall<T>& call) {
   using Shape = StripeShape<kHeadDim>;
   constexpr int kTile = Shape::kKeys;
   using Scores = float[kTile / 8][4];
@@ -64,7 +59,8 @@ MI_DEVICE void block_code_stripes(const StripeCall<T>& call) {
   const int64_t n_q = call.shape.n_q;
   const int64_t n_kv = call.shape.n_kv;
   // The latest row blocks first, which see the most keys.
-  const int64_t first_block = (call.items() - 1 - ptx::block()) / call.count * call.kStripeBlocks;
+  const int64_t first_block =
+      (call.count * call.groups() - 1 - ptx::block()) / call.count * call.kGroup;
   const int64_t index = ptx::load(call.which + ptx::block() % call.count);
   const int64_t head = call.first_head + index;
   const Strided<const T> k = call.k.of_head(head / call.heads_per_kv);
@@ -76,7 +72,7 @@ MI_DEVICE void block_code_stripes(const StripeCall<T>& call) {
     return (first + kRowBlock < n_q ? first + kRowBlock : n_q) + n_kv - n_q;
   };
   const int64_t end[2] = {keys_end(warp_row + lane / 4), keys_end(warp_row + lane / 4 + 8)};
-  const int64_t last = (first_block + call.kStripeBlocks) * kRowBlock;
+  const int64_t last = (first_block + call.kGroup) * kRowBlock;
   const int64_t longest = (last < n_q ? last : n_q) + n_kv - n_q;
   const int tiles = static_cast<int>((longest + 63) / 64 * (64 / kTile));  // of whole words
 

@@ -60,6 +60,17 @@ struct StripeShape {
   static constexpr uint32_t kBytes = kStage + kStages * kStageBytes;
 };
 
+// The same for the vertical_slash estimate, whose block takes 64 query rows.
+template <int kHeadDim>
+struct VerticalShape {
+  static constexpr int kKeys = TileShape<kHeadDim>::kKeys;
+  static constexpr int kStages = 2;
+  static constexpr uint32_t kStage = 64 * kHeadDim * 2;  // behind the rows
+  static constexpr uint32_t kStageBytes = kKeys * kHeadDim * 2;
+  static constexpr uint32_t kBytes = kStage + kStages * kStageBytes;
+};
+inline constexpr uint32_t kDiagonalBytes = (kThreads + 63) * 4;
+
 // Shared memory of prefix sums over a block of threads (block_sum.cuh).
 constexpr uint32_t block_sum_bytes(uint32_t threads) {
   return threads / 32 * 8;

@@ -40,20 +40,25 @@ Status check_shape(const PlanShape& shape) {
   return {};
 }
 
+bool has_stripes(const HeadPlan& head) {
+  const Pattern pattern = head.resolved.params.pattern;
+  return pattern == Pattern::stripe || pattern == Pattern::stripe_vertical_slash;
+}
+bool has_vertical(const HeadPlan& head) {
+  const Pattern pattern = head.resolved.params.pattern;
+  return pattern == Pattern::vertical_slash || pattern == Pattern::stripe_vertical_slash;
+}
+
 Status check_head(const HeadPlan& head, size_t layer, size_t h) {
   const EstimatorParams& params = head.resolved.params;
   const auto refuse = [&](std::string_view what) {
-    return fail(Code::unsupported,
-                fmt::format("head {}.{}: {} {}; CUDA plans support dense, a_shape and stripe",
-                            layer, h, to_string(params.pattern), what));
+    return fail(Code::unsupported, fmt::format("head {}.{}: {} {} is not offered on a CUDA device",
+                                               layer, h, to_string(params.pattern), what));
   };
-  const bool offered = params.pattern == Pattern::dense || params.pattern == Pattern::a_shape ||
-                       params.pattern == Pattern::stripe;
-  if (!offered) return refuse("is not offered on a CUDA device yet");
+  if (params.pattern == Pattern::block_sparse) return refuse(to_string(params.estimate));
+  if (params.counts) return refuse("by counts");
   if (head.resolved.spend_share)
-    return refuse(
-        "with a share to spend and no threshold (of a length that was not calibrated, say) is not "
-        "offered on a CUDA device yet");
+    return refuse("with a share and no threshold (as at a length that was not calibrated)");
   return {};
 }
 
@@ -67,6 +72,7 @@ HeadRule rule_of(const HeadPlan& head, int64_t n_kv) {
   rule.last = tokens(params.last);
   rule.shares_cap = head.tile_cap ? 1 : 0;
   rule.density = head.resolved.lambda;
+  rule.joins = params.pattern == Pattern::stripe_vertical_slash ? 1 : 0;
   rule.rule = params.pattern == Pattern::a_shape ? KeyRule::window : KeyRule::codes;
   if (rule.rule == KeyRule::window)
     for (int i = 0; i <= kRaises; ++i)
@@ -84,7 +90,8 @@ void append(std::vector<std::byte>& to, std::span<const T> from) {
 
 // Offsets into the workspace; what a wave needs to the end.
 struct DeviceLayers::Places {
-  size_t sequence = 0, raise = 0, words = 0, blocks = 0, cuts = 0, index = 0, codes = 0, end = 0;
+  size_t sequence = 0, raise = 0, words = 0, blocks = 0, cuts = 0, partial = 0, p = 0, evidence = 0,
+         index = 0, codes = 0, end = 0;
 };
 
 // Columns for three eighths of all keys and runs for a sixteenth: 2 bytes a key and row block, in
@@ -112,6 +119,14 @@ DeviceLayers::Places DeviceLayers::places(int heads) const {
   at.words = take(words * sizeof(uint64_t));
   at.blocks = take(blocks * sizeof(kernels::cuda::RowBlock));
   at.cuts = take(blocks * (kRaises + 1) * sizeof(kernels::cuda::Cut));
+  kernels::cuda::VerticalCall<bf16> vertical;
+  vertical.of.shape = words_;
+  const auto floats = [&](int64_t of_head) {
+    return static_cast<size_t>(std::min(heads, most_vertical_) * of_head) * sizeof(float);
+  };
+  at.partial = take(floats(vertical.partial_floats()));
+  at.p = take(floats(vertical.p_floats()));
+  at.evidence = take(floats(vertical.evidence_floats()));
   kernels::cuda::IndexSize size = index_size(heads);
   at.index = at.end;
   at.end += kernels::cuda::index_bytes(size);
@@ -130,6 +145,10 @@ Result<DeviceLayers> DeviceLayers::make(const HeadConfig& config, const PlanShap
   MI_TRY(HeadPlans plans, plan_heads(config, made.shape_));
   made.notes_ = std::move(plans.notes);
   made.words_ = {shape.n_q, shape.n_kv};
+  for (const std::vector<HeadPlan>& heads : plans.layers)
+    made.most_vertical_ =
+        std::max(made.most_vertical_,
+                 static_cast<int>(std::count_if(heads.begin(), heads.end(), has_vertical)));
   while (made.wave_heads_ < shape.heads &&
          made.places(made.wave_heads_ + 1).end <= options.wave_bytes)
     ++made.wave_heads_;
@@ -141,8 +160,11 @@ Result<DeviceLayers> DeviceLayers::make(const HeadConfig& config, const PlanShap
     }
   for (const std::vector<HeadPlan>& heads : plans.layers) {
     auto& waves = made.waves_.emplace_back();
-    for (int first = 0; first < shape.heads; first += made.wave_heads_)
-      waves.push_back(made.make_wave(heads, first));
+    for (int first = 0; first < shape.heads; first += made.wave_heads_) {
+      const int count = std::min(made.wave_heads_, shape.heads - first);
+      waves.push_back(made.make_wave(
+          std::span(heads).subspan(static_cast<size_t>(first), static_cast<size_t>(count)), first));
+    }
   }
   made.workspace_bytes_ = made.places(made.wave_heads_).end;
   return made;
@@ -150,21 +172,31 @@ Result<DeviceLayers> DeviceLayers::make(const HeadConfig& config, const PlanShap
   return fail(Code::out_of_memory, "plan: no memory for the per-head tables");
 }
 
-DeviceLayers::Wave DeviceLayers::make_wave(const std::vector<HeadPlan>& heads, int first) {
-  Wave wave{.first = first, .count = std::min(wave_heads_, shape_.heads - first)};
-  std::vector<int32_t> stripes;
-  for (int i = 0; i < wave.count; ++i) {
-    const HeadPlan& head = heads[static_cast<size_t>(first + i)];
-    if (head.resolved.params.pattern == Pattern::stripe) stripes.push_back(i);
+template <class Has>
+DeviceLayers::HeadList DeviceLayers::list_heads(std::span<const HeadPlan> heads, const Has& has) {
+  HeadList list{.place = table_.size()};
+  for (size_t i = 0; i < heads.size(); ++i) {
+    if (!has(heads[i])) continue;
+    const auto index = static_cast<int32_t>(i);
+    append(table_, std::span(&index, 1));
+    ++list.count;
+  }
+  return list;
+}
+
+DeviceLayers::Wave DeviceLayers::make_wave(std::span<const HeadPlan> heads, int first) {
+  Wave wave;
+  wave.first = first;
+  wave.count = static_cast<int>(heads.size());
+  wave.stripes = list_heads(heads, has_stripes);
+  wave.vertical = list_heads(heads, has_vertical);
+  for (const HeadPlan& head : heads) {
     if (!head.tile_cap) continue;
     wave.shares_cap = true;
     wave.cap += *head.tile_cap;
     wave.second_look += head.estimator->rows_flops({shape_.n_q, shape_.n_kv, shape_.head_dim}) /
                         tile_flops(shape_.head_dim);
   }
-  wave.stripes = static_cast<int>(stripes.size());
-  wave.which_stripes = table_.size();
-  append(table_, std::span<const int32_t>(stripes));
   return wave;
 }
 
@@ -206,17 +238,26 @@ Result<WaveCalls<T>> DeviceLayers::wave(int layer, int wave,
     calls.put.count = sizeof(own) / 8;
     calls.put.to = reinterpret_cast<uint64_t*>(sequence);
   }
-  calls.stripes = {.q = tensors.q,
-                   .k = tensors.k,
-                   .shape = words_,
-                   .heads = rules + of.first,
-                   .which = reinterpret_cast<const int32_t*>(memory.table + of.which_stripes),
-                   .count = of.stripes,
-                   .first_head = of.first,
-                   .heads_per_kv = heads_per_kv,
-                   .scale = shape_.scale,
-                   .softcap = shape_.softcap};
-  put(calls.stripes.codes, at.codes);
+  const auto estimate = [&](const HeadList& list) {
+    kernels::cuda::EstimateCall<T> call{
+        .q = tensors.q,
+        .k = tensors.k,
+        .shape = words_,
+        .heads = rules + of.first,
+        .which = reinterpret_cast<const int32_t*>(memory.table + list.place),
+        .count = list.count,
+        .first_head = of.first,
+        .heads_per_kv = heads_per_kv,
+        .scale = shape_.scale,
+        .softcap = shape_.softcap};
+    put(call.codes, at.codes);
+    return call;
+  };
+  calls.stripes = estimate(of.stripes);
+  calls.vertical.of = estimate(of.vertical);
+  put(calls.vertical.partial, at.partial);
+  put(calls.vertical.p, at.p);
+  put(calls.vertical.evidence, at.evidence);
   calls.shares_cap = of.shares_cap;
   calls.select = {.heads = rules + of.first,
                   .num_heads = of.count,

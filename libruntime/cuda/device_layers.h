@@ -4,13 +4,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "kernels/cuda/attend_call.h"
 #include "kernels/cuda/index_call.h"
 #include "kernels/cuda/select_call.h"
-#include "kernels/cuda/stripe_call.h"
+#include "kernels/cuda/estimate_call.h"
 #include "libruntime/plan_heads.h"
 
 namespace mi::runtime {
@@ -35,7 +36,8 @@ struct DeviceMemory {
 template <class T>
 struct WaveCalls {
   kernels::cuda::PutCall put;  // first wave of a layer
-  kernels::cuda::StripeCall<T> stripes;
+  kernels::cuda::EstimateCall<T> stripes;
+  kernels::cuda::VerticalCall<T> vertical;
   kernels::cuda::SelectCall select;
   bool shares_cap = false;
   kernels::cuda::IndexCall index;
@@ -48,6 +50,7 @@ template <class T, class Launch>
 [[nodiscard]] Status for_each_launch(const WaveCalls<T>& calls, const Launch& launch) {
   if (calls.put.count > 0) MI_CHECK(launch(calls.put));
   if (calls.stripes.count > 0) MI_CHECK(launch(calls.stripes));
+  if (calls.vertical.of.count > 0) MI_CHECK(launch(calls.vertical));  // joins codes of stripes
   MI_CHECK(launch(calls.select, calls.shares_cap));
   MI_CHECK(launch(calls.index));
   MI_CHECK(launch(calls.attend, calls.index.size.blocks));
@@ -76,18 +79,24 @@ class DeviceLayers {
                                           const DeviceMemory& memory) const;
 
  private:
+  // Heads of a wave that one estimate is for: the table lists them.
+  struct HeadList {
+    size_t place = 0;
+    int count = 0;
+  };
   struct Wave {
     int first = 0;  // of the layer's heads
     int count = 0;
-    int stripes = 0;
-    size_t which_stripes = 0;  // where the table lists them
+    HeadList stripes, vertical;
     bool shares_cap = false;
     double cap = 0;
     double second_look = 0;
   };
   struct Places;  // of a wave's arrays in the workspace
 
-  Wave make_wave(const std::vector<HeadPlan>& heads, int first);
+  template <class Has>
+  HeadList list_heads(std::span<const HeadPlan> heads, const Has& has);
+  Wave make_wave(std::span<const HeadPlan> heads, int first);
   [[nodiscard]] kernels::cuda::IndexSize index_size(int heads) const;
   [[nodiscard]] Places places(int heads) const;
 
@@ -96,6 +105,7 @@ class DeviceLayers {
   std::vector<std::string> notes_;
   std::vector<std::vector<Wave>> waves_;  // [layers]
   int wave_heads_ = 1;
+  int most_vertical_ = 0;         // heads of a layer
   std::vector<std::byte> table_;  // rules [layers, heads], then what else waves list
   size_t workspace_bytes_ = 0;
 };

@@ -17,8 +17,11 @@ struct Launch {
   Status operator()(const kernels::cuda::PutCall& call) const {
     return kernels::cuda::launch_put(call, stream);
   }
-  Status operator()(const kernels::cuda::StripeCall<T>& call) const {
+  Status operator()(const kernels::cuda::EstimateCall<T>& call) const {
     return kernels::cuda::launch_stripes(call, head_dim, stream);
+  }
+  Status operator()(const kernels::cuda::VerticalCall<T>& call) const {
+    return kernels::cuda::launch_vertical(call, head_dim, stream);
   }
   Status operator()(const kernels::cuda::SelectCall& call, bool shares_cap) const {
     return kernels::cuda::launch_select(call, shares_cap, stream);

@@ -14,6 +14,7 @@
 #include "kernels/cuda/index.cuh"
 #include "kernels/cuda/select.cuh"
 #include "kernels/cuda/stripe.cuh"
+#include "kernels/cuda/vertical.cuh"
 #include "kernels/tensor_view.h"
 #include "libruntime/cuda/device_layers.h"
 #include "libruntime/select.h"
@@ -36,9 +37,21 @@ class EmulatedLaunch {
   Status operator()(const kernels::cuda::PutCall& call) const {
     return run(1, 32, 0, [&] { kernels::cuda::warp_put_words(call); });
   }
-  Status operator()(const kernels::cuda::StripeCall<T>& call) const {
-    return run(call.items(), kThreads, kernels::cuda::StripeShape<kDim>::kBytes,
+  Status operator()(const kernels::cuda::EstimateCall<T>& call) const {
+    return run(call.count * call.groups(), kThreads, kernels::cuda::StripeShape<kDim>::kBytes,
                [&] { kernels::cuda::block_code_stripes<T, kDim>(call); });
+  }
+  Status operator()(const kernels::cuda::VerticalCall<T>& call) const {
+    const int64_t count = call.of.count;
+    constexpr uint32_t kBytes = kernels::cuda::VerticalShape<kDim>::kBytes;
+    (void)run(count * call.chunks(), kThreads, kBytes,
+              [&] { kernels::cuda::block_vertical<T, kDim, false>(call); });
+    (void)run(count * call.chunks(), kThreads, kBytes,
+              [&] { kernels::cuda::block_vertical<T, kDim, true>(call); });
+    (void)run(count * (call.stride() / call.kPositions), kThreads, kernels::cuda::kDiagonalBytes,
+              [&] { kernels::cuda::block_vertical_evidence(call); });
+    return run(count * call.of.shape.row_blocks(), kThreads, 0,
+               [&] { kernels::cuda::block_vertical_codes(call); });
   }
   Status operator()(const kernels::cuda::SelectCall& call, bool shares_cap) const {
     using Shape = kernels::cuda::SelectShape;

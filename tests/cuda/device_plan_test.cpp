@@ -24,6 +24,11 @@ HeadEntry stripe(double density, double share = 0, int64_t sink = 4, double loca
   if (share > 0) entry.share[0] = share;
   return entry;
 }
+HeadEntry vertical(Pattern pattern, double density, double share = 0) {
+  HeadEntry entry = stripe(density, share);
+  entry.pattern = pattern;
+  return entry;
+}
 HeadEntry a_shape(double window, double share = 0) {
   HeadEntry entry = head_of(Pattern::a_shape, 4);
   entry.local[0] = window;
@@ -62,6 +67,33 @@ TEST_CASE("a layer of dense, window and stripe heads, for any shape") {
   check_mixed<f16, 96>(70, 130, 22);
   check_mixed<f16, 128>(130, 200, 23);
   check_mixed<bf16, 256>(66, 190, 24);
+}
+
+template <class T, int kDim>
+void check_vertical(int64_t n_q, int64_t n_kv, uint64_t seed, double softcap = 0) {
+  INFO("n_q " << n_q << " n_kv " << n_kv << " head_dim " << kDim);
+  const Element element = std::is_same_v<T, bf16> ? Element::bf16 : Element::f16;
+  const PlanShape shape = shape_of(n_q, n_kv, 4, 2, kDim, element);
+  HeadConfig config = config_of(shape, {{vertical(Pattern::vertical_slash, 0.5),
+                                         vertical(Pattern::stripe_vertical_slash, 0.6), stripe(0.3),
+                                         vertical(Pattern::stripe_vertical_slash, 0.3, 0.3)}});
+  config.kernel.last = 10;
+  config.model.softcap = softcap;
+  DeviceRun<T, kDim> run(config, shape);
+  CHECK(run.check(seed, 1.5f) == "");
+}
+
+TEST_CASE("columns and diagonals of the last rows, alone and with stripes, for any shape") {
+  uint64_t seed = 100;
+  for (const auto& [n_q, n_kv] : std::vector<std::pair<int64_t, int64_t>>{
+           {1, 1}, {63, 63}, {64, 64}, {65, 65}, {1, 200}, {3, 130}, {130, 257}, {300, 300}})
+    check_vertical<bf16, 64>(n_q, n_kv, ++seed);
+  check_vertical<f16, 64>(200, 333, 120, 4);
+  check_vertical<bf16, 80>(70, 130, 121);
+  check_vertical<f16, 96>(70, 130, 122);
+  check_vertical<f16, 128>(130, 200, 123);
+  check_vertical<bf16, 256>(66, 190, 124);
+  check_vertical<bf16, 64>(70, 4096 * 2 + 100, 125);  // three chunks of keys
 }
 
 TEST_CASE("more row blocks than a stripe item has") {
@@ -157,10 +189,15 @@ TEST_CASE("what a device plan does not offer it refuses by name") {
   HeadEntry blocks = head_of(Pattern::block_sparse, 0);
   blocks.density[0] = 0.1;
   refused(config_of(shape, {plain, {plain[0], blocks}}), shape, Code::unsupported,
-          "head 1.1: block_sparse");
+          "head 1.1: block_sparse pooled");
   HeadEntry spend = head_of(Pattern::stripe, 0);
   spend.share[0] = 0.2;
-  refused(config_of(shape, {{spend, plain[0]}}), shape, Code::unsupported, "head 0.0: stripe");
+  refused(config_of(shape, {{spend, plain[0]}}), shape, Code::unsupported,
+          "head 0.0: stripe with a share");
+  HeadEntry counts = head_of(Pattern::vertical_slash, 0);
+  counts.vertical[0] = 10;
+  refused(config_of(shape, {{plain[0], counts}}), shape, Code::unsupported,
+          "head 0.1: vertical_slash by counts");
   PlanShape other = shape;
   other.element = Element::f32;
   refused(config_of(shape, {plain}), other, Code::unsupported, "bf16 and f16");

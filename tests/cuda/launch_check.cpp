@@ -44,7 +44,7 @@ TEST_CASE("a launch that no kernel can do is refused before a device is looked f
   call.heads_per_kv = 1;
   call.softcap = -1;
   refused(launch_attend(call, 1, 64, nullptr), Code::invalid_argument, "softcap: got -1");
-  refused(launch_stripes(StripeCall<f16>{}, 72, nullptr), Code::unsupported, "72");
+  refused(launch_stripes(EstimateCall<f16>{}, 72, nullptr), Code::unsupported, "72");
   refused(launch_index({.size = {.blocks = -1}}, nullptr), Code::invalid_argument,
           "row blocks: got -1");
   refused(launch_select({.num_heads = -1, .shape = {64, 64}}, false, nullptr),

@@ -12,8 +12,8 @@
 #include "tests/support.h"
 
 namespace mi::test::cuda {
+using kernels::cuda::EstimateCall;
 using kernels::cuda::HeadRule;
-using kernels::cuda::StripeCall;
 
 struct StripeLayer {
   int64_t n_q, n_kv;
@@ -82,19 +82,19 @@ template <class T, int kDim>
   memory.add(rules);
   memory.add(which);
   memory.add(words.data(), words.size() * 4, true);
-  const StripeCall<T> call{.q = {q.data(), stride_q, kDim},
-                           .k = {k.data(), stride_k, kDim},
-                           .shape = shape,
-                           .heads = rules.data(),
-                           .which = which.data(),
-                           .count = static_cast<int32_t>(which.size()),
-                           .heads_per_kv = of.heads / of.kv_heads,
-                           .scale = 1 / std::sqrt(static_cast<float>(kDim)),
-                           .softcap = of.softcap,
-                           .codes = codes};
-  const Report report =
-      launch(call.items(), kernels::cuda::kThreads, kernels::cuda::StripeShape<kDim>::kBytes,
-             memory, [&] { kernels::cuda::block_code_stripes<T, kDim>(call); });
+  const EstimateCall<T> call{.q = {q.data(), stride_q, kDim},
+                             .k = {k.data(), stride_k, kDim},
+                             .shape = shape,
+                             .heads = rules.data(),
+                             .which = which.data(),
+                             .count = static_cast<int32_t>(which.size()),
+                             .heads_per_kv = of.heads / of.kv_heads,
+                             .scale = 1 / std::sqrt(static_cast<float>(kDim)),
+                             .softcap = of.softcap,
+                             .codes = codes};
+  const Report report = launch(call.count * call.groups(), kernels::cuda::kThreads,
+                               kernels::cuda::StripeShape<kDim>::kBytes, memory,
+                               [&] { kernels::cuda::block_code_stripes<T, kDim>(call); });
   int64_t wrong = 0, near = 0;
   for (int h = 0; h < of.heads; ++h)
     for (int64_t m = 0; m < shape.row_blocks(); ++m) {

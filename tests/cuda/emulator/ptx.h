@@ -21,6 +21,9 @@ using test::cuda::Block;
 struct alignas(16) Bytes16 {
   uint32_t word[4];
 };
+struct alignas(8) Floats2 {
+  float x[2];
+};
 
 inline uint32_t thread() {
   return static_cast<uint32_t>(Block::current().thread());
@@ -82,6 +85,12 @@ inline int32_t load_shared(uint32_t address) {
 }
 inline void store_shared(uint32_t address, uint32_t value) {
   Block::current().shared().write(Block::current().access(), address, &value, 4);
+}
+inline float load_shared_float(uint32_t address) {
+  return std::bit_cast<float>(load_shared(address));
+}
+inline void store_shared_float(uint32_t address, float value) {
+  store_shared(address, std::bit_cast<uint32_t>(value));
 }
 inline void add_shared(uint32_t address, uint32_t value) {
   Block::current().shared().add(Block::current().access(), address, value);

@@ -1,0 +1,57 @@
+// What a launch of an estimate is about: the codes of some heads of a layer of one sequence. Plain
+// structs, read by the device as they are.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/attend_call.h"
+#include "kernels/cuda/select_call.h"
+
+namespace mi::kernels::cuda {
+
+// All pointers are to device memory.
+template <class T>
+struct EstimateCall {
+  Strided<const T> q;  // as in Sequence
+  Strided<const T> k;
+  HeadWords shape;                  // n_q, n_kv
+  const HeadRule* heads = nullptr;  // as in SelectCall
+  const int32_t* which = nullptr;   // [count] indices into `heads`
+  int32_t count = 0;
+  int32_t first_head = 0;  // of heads[0] among the layer's
+  int32_t heads_per_kv = 1;
+  float scale = 0;           // multiplies q.k
+  float softcap = 0;         // 0: none
+  uint8_t* codes = nullptr;  // as in SelectCall; those of `which` are written
+
+  // Row blocks of a head in groups of so many, the stripe estimate's 64 mean queries.
+  static constexpr int64_t kGroup = 64;
+  [[nodiscard]] MI_BOTH int64_t groups() const {
+    return (shape.row_blocks() + kGroup - 1) / kGroup;
+  }
+};
+
+// vertical_slash: what the last 64 query rows attend. Three launches make the evidence, a fourth
+// the codes.
+template <class T>
+struct VerticalCall {
+  EstimateCall<T> of;
+  float* partial = nullptr;   // [count, chunks(), 2, 64] log2 of largest terms, sums of rows
+  float* p = nullptr;         // [count, 64, stride()] probabilities of rows
+  float* evidence = nullptr;  // [count, 2, stride()] e of columns, and of distances from a block
+
+  static constexpr int64_t kChunkKeys = 4096;  // of a block of threads
+  static constexpr int64_t kPositions = 128;   // the same, of columns and distances
+  [[nodiscard]] MI_BOTH int64_t chunks() const {
+    return (of.shape.n_kv + kChunkKeys - 1) / kChunkKeys;
+  }
+  [[nodiscard]] MI_BOTH int64_t stride() const {
+    return (of.shape.n_kv + kPositions - 1) / kPositions * kPositions;
+  }
+  // Of each head.
+  [[nodiscard]] MI_BOTH int64_t partial_floats() const { return chunks() * 128; }
+  [[nodiscard]] MI_BOTH int64_t p_floats() const { return 64 * stride(); }
+  [[nodiscard]] MI_BOTH int64_t evidence_floats() const { return 2 * stride(); }
+};
+
+}  // namespace mi::kernels::cuda
