@@ -26,6 +26,13 @@ template <class T>
 DeviceKernel vertical_evidence_kernel();
 template <class T>
 DeviceKernel vertical_codes_kernel();
+// Of PooledCall and AntidiagonalCall.
+template <class T>
+DeviceKernel key_means_kernel();
+template <class T>
+DeviceKernel pooled_kernel();
+template <class T, int kHeadDim>
+DeviceKernel antidiagonal_kernel();
 // Of SelectCall.
 DeviceKernel find_cuts_kernel();
 DeviceKernel raise_thresholds_kernel();

@@ -54,4 +54,28 @@ struct VerticalCall {
   [[nodiscard]] MI_BOTH int64_t evidence_floats() const { return 2 * stride(); }
 };
 
+// block_sparse by means of queries and of 64 keys. Two launches: means, codes.
+template <class T>
+struct PooledCall {
+  EstimateCall<T> of;
+  int32_t head_dim = 0;
+  int32_t first_kv = 0;  // KV heads of `of.which`: [first_kv, first_kv + kv_heads)
+  int32_t kv_heads = 0;
+  float* means = nullptr;  // [kv_heads, head_dim, key_blocks()]
+
+  [[nodiscard]] MI_BOTH int64_t key_blocks() const { return (of.shape.n_kv + 63) / 64; }
+};
+
+// block_sparse by antidiagonals of strided blocks, in one launch.
+template <class T>
+struct AntidiagonalCall {
+  EstimateCall<T> of;
+  int32_t stride = 16;  // 8 or 16
+
+  // So many row blocks have 64 groups of `stride` queries, a block of threads' share.
+  [[nodiscard]] MI_BOTH int64_t items() const {
+    return of.count * ((of.shape.row_blocks() + stride - 1) / stride);
+  }
+};
+
 }  // namespace mi::kernels::cuda

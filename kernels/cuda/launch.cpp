@@ -43,6 +43,10 @@ template <class T, size_t... kIndex>
 KernelTable vertical_rows_kernels(std::index_sequence<kIndex...> /*all*/) {
   return {vertical_rows_kernel<T, kHeadDims[kIndex]>()...};
 }
+template <class T, size_t... kIndex>
+KernelTable antidiagonal_kernels(std::index_sequence<kIndex...> /*all*/) {
+  return {antidiagonal_kernel<T, kHeadDims[kIndex]>()...};
+}
 constexpr auto kAll = std::make_index_sequence<kHeadDims.size()>();
 
 Result<DeviceKernel> kernel_of(const KernelTable& kernels, int head_dim) {
@@ -171,6 +175,20 @@ Status launch_vertical(const VerticalCall<T>& call, int head_dim, CUstream_st* s
   return launch_items(vertical_codes_kernel<T>(), call, count * call.of.shape.row_blocks(), stream);
 }
 
+template <class T>
+Status launch_pooled(const PooledCall<T>& call, CUstream_st* stream) {
+  MI_CHECK(check_heads(call.of));
+  MI_CHECK(launch_items(key_means_kernel<T>(), call, call.kv_heads * call.key_blocks(), stream));
+  return launch_items(pooled_kernel<T>(), call, call.of.count * call.of.shape.row_blocks(), stream);
+}
+
+template <class T>
+Status launch_antidiagonal(const AntidiagonalCall<T>& call, int head_dim, CUstream_st* stream) {
+  MI_TRY(const DeviceKernel kernel, kernel_of(antidiagonal_kernels<T>(kAll), head_dim));
+  MI_CHECK(check_heads(call.of));
+  return launch_items(kernel, call, call.items(), stream);
+}
+
 Status launch_select(const SelectCall& call, bool shares_cap, CUstream_st* stream) {
   const int64_t blocks = call.num_heads * call.shape.row_blocks();
   MI_CHECK(check_count("row blocks", blocks));
@@ -207,5 +225,9 @@ template Status launch_stripes(const EstimateCall<bf16>&, int, CUstream_st*);
 template Status launch_stripes(const EstimateCall<f16>&, int, CUstream_st*);
 template Status launch_vertical(const VerticalCall<bf16>&, int, CUstream_st*);
 template Status launch_vertical(const VerticalCall<f16>&, int, CUstream_st*);
+template Status launch_pooled(const PooledCall<bf16>&, CUstream_st*);
+template Status launch_pooled(const PooledCall<f16>&, CUstream_st*);
+template Status launch_antidiagonal(const AntidiagonalCall<bf16>&, int, CUstream_st*);
+template Status launch_antidiagonal(const AntidiagonalCall<f16>&, int, CUstream_st*);
 
 }  // namespace mi::kernels::cuda

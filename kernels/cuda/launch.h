@@ -36,6 +36,10 @@ template <class T>
 Status launch_stripes(const EstimateCall<T>& call, int head_dim, CUstream_st* stream);
 template <class T>
 Status launch_vertical(const VerticalCall<T>& call, int head_dim, CUstream_st* stream);
+template <class T>
+Status launch_pooled(const PooledCall<T>& call, CUstream_st* stream);
+template <class T>
+Status launch_antidiagonal(const AntidiagonalCall<T>& call, int head_dim, CUstream_st* stream);
 
 // Selects the keys of all row blocks from codes that are there, in two launches, or three where
 // heads share a cap; same stream, same errors as launch_attend.

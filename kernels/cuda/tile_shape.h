@@ -69,6 +69,20 @@ struct VerticalShape {
   static constexpr uint32_t kStageBytes = kKeys * kHeadDim * 2;
   static constexpr uint32_t kBytes = kStage + kStages * kStageBytes;
 };
+// The same for the antidiagonal estimate: 64 query groups and a tile of key groups, a member each.
+template <int kHeadDim>
+struct AntidiagonalShape {
+  static constexpr int kKeys = TileShape<kHeadDim>::kKeys;
+  static constexpr int kStages = 2;
+  static constexpr uint32_t kKeyPart = 64 * kHeadDim * 2;
+  static constexpr uint32_t kStageBytes = kKeyPart + kKeys * kHeadDim * 2;
+  static constexpr uint32_t kBytes = kStages * kStageBytes;
+};
+// The pooled estimate: a mean query, then of each thread a largest term and a sum.
+struct PooledShape {
+  static constexpr uint32_t kSums = kMaxHeadDim * 4;
+  static constexpr uint32_t kBytes = kSums + kThreads * 8;
+};
 inline constexpr uint32_t kDiagonalBytes = (kThreads + 63) * 4;
 
 // Shared memory of prefix sums over a block of threads (block_sum.cuh).

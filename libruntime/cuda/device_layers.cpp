@@ -49,13 +49,22 @@ bool has_vertical(const HeadPlan& head) {
   return pattern == Pattern::vertical_slash || pattern == Pattern::stripe_vertical_slash;
 }
 
+bool has_pooled(const HeadPlan& head) {
+  const EstimatorParams& params = head.resolved.params;
+  return params.pattern == Pattern::block_sparse && params.estimate == BlockEstimate::pooled;
+}
+bool has_antidiagonals(const HeadPlan& head, int stride) {
+  const EstimatorParams& params = head.resolved.params;
+  return params.pattern == Pattern::block_sparse &&
+         params.estimate == BlockEstimate::antidiagonal && params.stride == stride;
+}
+
 Status check_head(const HeadPlan& head, size_t layer, size_t h) {
   const EstimatorParams& params = head.resolved.params;
   const auto refuse = [&](std::string_view what) {
     return fail(Code::unsupported, fmt::format("head {}.{}: {} {} is not offered on a CUDA device",
                                                layer, h, to_string(params.pattern), what));
   };
-  if (params.pattern == Pattern::block_sparse) return refuse(to_string(params.estimate));
   if (params.counts) return refuse("by counts");
   if (head.resolved.spend_share)
     return refuse("with a share and no threshold (as at a length that was not calibrated)");
@@ -91,7 +100,7 @@ void append(std::vector<std::byte>& to, std::span<const T> from) {
 // Offsets into the workspace; what a wave needs to the end.
 struct DeviceLayers::Places {
   size_t sequence = 0, raise = 0, words = 0, blocks = 0, cuts = 0, partial = 0, p = 0, evidence = 0,
-         index = 0, codes = 0, end = 0;
+         means = 0, index = 0, codes = 0, end = 0;
 };
 
 // Columns for three eighths of all keys and runs for a sixteenth: 2 bytes a key and row block, in
@@ -127,6 +136,10 @@ DeviceLayers::Places DeviceLayers::places(int heads) const {
   at.partial = take(floats(vertical.partial_floats()));
   at.p = take(floats(vertical.p_floats()));
   at.evidence = take(floats(vertical.evidence_floats()));
+  const auto key_blocks = static_cast<size_t>(tiles_for(shape_.n_kv));
+  const auto dim = static_cast<size_t>(shape_.head_dim);
+  at.means = take(
+      has_pooled_ ? static_cast<size_t>(shape_.kv_heads) * dim * key_blocks * sizeof(float) : 0);
   kernels::cuda::IndexSize size = index_size(heads);
   at.index = at.end;
   at.end += kernels::cuda::index_bytes(size);
@@ -145,10 +158,12 @@ Result<DeviceLayers> DeviceLayers::make(const HeadConfig& config, const PlanShap
   MI_TRY(HeadPlans plans, plan_heads(config, made.shape_));
   made.notes_ = std::move(plans.notes);
   made.words_ = {shape.n_q, shape.n_kv};
-  for (const std::vector<HeadPlan>& heads : plans.layers)
+  for (const std::vector<HeadPlan>& heads : plans.layers) {
     made.most_vertical_ =
         std::max(made.most_vertical_,
                  static_cast<int>(std::count_if(heads.begin(), heads.end(), has_vertical)));
+    made.has_pooled_ = made.has_pooled_ || std::any_of(heads.begin(), heads.end(), has_pooled);
+  }
   while (made.wave_heads_ < shape.heads &&
          made.places(made.wave_heads_ + 1).end <= options.wave_bytes)
     ++made.wave_heads_;
@@ -190,6 +205,11 @@ DeviceLayers::Wave DeviceLayers::make_wave(std::span<const HeadPlan> heads, int 
   wave.count = static_cast<int>(heads.size());
   wave.stripes = list_heads(heads, has_stripes);
   wave.vertical = list_heads(heads, has_vertical);
+  wave.pooled = list_heads(heads, has_pooled);
+  wave.antidiagonal_8 =
+      list_heads(heads, [](const HeadPlan& head) { return has_antidiagonals(head, 8); });
+  wave.antidiagonal_16 =
+      list_heads(heads, [](const HeadPlan& head) { return has_antidiagonals(head, 16); });
   for (const HeadPlan& head : heads) {
     if (!head.tile_cap) continue;
     wave.shares_cap = true;
@@ -258,6 +278,12 @@ Result<WaveCalls<T>> DeviceLayers::wave(int layer, int wave,
   put(calls.vertical.partial, at.partial);
   put(calls.vertical.p, at.p);
   put(calls.vertical.evidence, at.evidence);
+  calls.pooled.of = estimate(of.pooled);
+  calls.pooled.head_dim = shape_.head_dim;
+  calls.pooled.first_kv = of.first / heads_per_kv;
+  calls.pooled.kv_heads = (of.first + of.count - 1) / heads_per_kv - calls.pooled.first_kv + 1;
+  put(calls.pooled.means, at.means);
+  calls.antidiagonals = {{{estimate(of.antidiagonal_8), 8}, {estimate(of.antidiagonal_16), 16}}};
   calls.shares_cap = of.shares_cap;
   calls.select = {.heads = rules + of.first,
                   .num_heads = of.count,

@@ -2,6 +2,7 @@
 // the workspace is divided, and every launch of a layer as a plain struct.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -38,6 +39,8 @@ struct WaveCalls {
   kernels::cuda::PutCall put;  // first wave of a layer
   kernels::cuda::EstimateCall<T> stripes;
   kernels::cuda::VerticalCall<T> vertical;
+  kernels::cuda::PooledCall<T> pooled;
+  std::array<kernels::cuda::AntidiagonalCall<T>, 2> antidiagonals;  // of strides 8 and 16
   kernels::cuda::SelectCall select;
   bool shares_cap = false;
   kernels::cuda::IndexCall index;
@@ -51,6 +54,9 @@ template <class T, class Launch>
   if (calls.put.count > 0) MI_CHECK(launch(calls.put));
   if (calls.stripes.count > 0) MI_CHECK(launch(calls.stripes));
   if (calls.vertical.of.count > 0) MI_CHECK(launch(calls.vertical));  // joins codes of stripes
+  if (calls.pooled.of.count > 0) MI_CHECK(launch(calls.pooled));
+  for (const auto& antidiagonal : calls.antidiagonals)
+    if (antidiagonal.of.count > 0) MI_CHECK(launch(antidiagonal));
   MI_CHECK(launch(calls.select, calls.shares_cap));
   MI_CHECK(launch(calls.index));
   MI_CHECK(launch(calls.attend, calls.index.size.blocks));
@@ -87,7 +93,7 @@ class DeviceLayers {
   struct Wave {
     int first = 0;  // of the layer's heads
     int count = 0;
-    HeadList stripes, vertical;
+    HeadList stripes, vertical, pooled, antidiagonal_8, antidiagonal_16;
     bool shares_cap = false;
     double cap = 0;
     double second_look = 0;
@@ -105,7 +111,8 @@ class DeviceLayers {
   std::vector<std::string> notes_;
   std::vector<std::vector<Wave>> waves_;  // [layers]
   int wave_heads_ = 1;
-  int most_vertical_ = 0;         // heads of a layer
+  int most_vertical_ = 0;  // heads of a layer
+  bool has_pooled_ = false;
   std::vector<std::byte> table_;  // rules [layers, heads], then what else waves list
   size_t workspace_bytes_ = 0;
 };

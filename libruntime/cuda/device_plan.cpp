@@ -23,6 +23,12 @@ struct Launch {
   Status operator()(const kernels::cuda::VerticalCall<T>& call) const {
     return kernels::cuda::launch_vertical(call, head_dim, stream);
   }
+  Status operator()(const kernels::cuda::PooledCall<T>& call) const {
+    return kernels::cuda::launch_pooled(call, stream);
+  }
+  Status operator()(const kernels::cuda::AntidiagonalCall<T>& call) const {
+    return kernels::cuda::launch_antidiagonal(call, head_dim, stream);
+  }
   Status operator()(const kernels::cuda::SelectCall& call, bool shares_cap) const {
     return kernels::cuda::launch_select(call, shares_cap, stream);
   }

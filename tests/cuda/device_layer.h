@@ -10,8 +10,10 @@
 
 #include "tests/cuda/emulator/ptx.h"
 
+#include "kernels/cuda/antidiagonal.cuh"
 #include "kernels/cuda/attend.cuh"
 #include "kernels/cuda/index.cuh"
+#include "kernels/cuda/pooled.cuh"
 #include "kernels/cuda/select.cuh"
 #include "kernels/cuda/stripe.cuh"
 #include "kernels/cuda/vertical.cuh"
@@ -52,6 +54,16 @@ class EmulatedLaunch {
               [&] { kernels::cuda::block_vertical_evidence(call); });
     return run(count * call.of.shape.row_blocks(), kThreads, 0,
                [&] { kernels::cuda::block_vertical_codes(call); });
+  }
+  Status operator()(const kernels::cuda::PooledCall<T>& call) const {
+    (void)run(call.kv_heads * call.key_blocks(), kThreads, 0,
+              [&] { kernels::cuda::block_key_means(call); });
+    return run(call.of.count * call.of.shape.row_blocks(), kThreads,
+               kernels::cuda::PooledShape::kBytes, [&] { kernels::cuda::block_code_pooled(call); });
+  }
+  Status operator()(const kernels::cuda::AntidiagonalCall<T>& call) const {
+    return run(call.items(), kThreads, kernels::cuda::AntidiagonalShape<kDim>::kBytes,
+               [&] { kernels::cuda::block_code_antidiagonals<T, kDim>(call); });
   }
   Status operator()(const kernels::cuda::SelectCall& call, bool shares_cap) const {
     using Shape = kernels::cuda::SelectShape;

@@ -29,6 +29,14 @@ HeadEntry vertical(Pattern pattern, double density, double share = 0) {
   entry.pattern = pattern;
   return entry;
 }
+HeadEntry blocks(int stride, double density, double share = 0) {  // stride 0: pooled
+  HeadEntry entry = stripe(density, share);
+  entry.pattern = Pattern::block_sparse;
+  entry.estimate =
+      stride == 0 ? runtime::BlockEstimate::pooled : runtime::BlockEstimate::antidiagonal;
+  entry.stride = stride == 0 ? 16 : stride;
+  return entry;
+}
 HeadEntry a_shape(double window, double share = 0) {
   HeadEntry entry = head_of(Pattern::a_shape, 4);
   entry.local[0] = window;
@@ -94,6 +102,40 @@ TEST_CASE("columns and diagonals of the last rows, alone and with stripes, for a
   check_vertical<f16, 128>(130, 200, 123);
   check_vertical<bf16, 256>(66, 190, 124);
   check_vertical<bf16, 64>(70, 4096 * 2 + 100, 125);  // three chunks of keys
+}
+
+template <class T, int kDim>
+void check_blocks(int64_t n_q, int64_t n_kv, uint64_t seed, double softcap = 0) {
+  INFO("n_q " << n_q << " n_kv " << n_kv << " head_dim " << kDim);
+  const Element element = std::is_same_v<T, bf16> ? Element::bf16 : Element::f16;
+  const PlanShape shape = shape_of(n_q, n_kv, 4, 2, kDim, element);
+  const double even = 64.0 / static_cast<double>(n_kv);  // of equal shares
+  HeadConfig config = config_of(
+      shape, {{blocks(0, even), blocks(8, even), blocks(16, even), blocks(8, even / 2, 0.3)}});
+  config.kernel.last = 10;
+  config.model.softcap = softcap;
+  DeviceRun<T, kDim> run(config, shape);
+  CHECK(run.check(seed, 4) == "");
+}
+
+TEST_CASE("blocks by pooled and by antidiagonal estimates, for any shape") {
+  uint64_t seed = 200;
+  for (const auto& [n_q, n_kv] : std::vector<std::pair<int64_t, int64_t>>{
+           {1, 1}, {63, 63}, {64, 64}, {65, 65}, {1, 200}, {3, 130}, {130, 257}, {300, 333}})
+    check_blocks<bf16, 64>(n_q, n_kv, ++seed);
+  check_blocks<f16, 64>(300, 1000, 220, 4);
+  check_blocks<bf16, 80>(70, 330, 221);
+  check_blocks<f16, 96>(70, 330, 222);
+  check_blocks<f16, 128>(130, 400, 223);
+  check_blocks<bf16, 256>(66, 390, 224);
+  check_blocks<bf16, 64>(64 * 17 + 3, 64 * 17 + 45, 225);  // two items
+}
+
+TEST_CASE("blocks in waves of one head use the means of their own keys") {
+  const PlanShape shape = shape_of(130, 600, 4, 2, 64, Element::bf16);
+  DeviceRun<bf16, 64> run(config_of(shape, {std::vector<HeadEntry>(4, blocks(0, 0.1))}), shape,
+                          {.wave_bytes = 1});
+  CHECK(run.check(230, 4) == "");
 }
 
 TEST_CASE("more row blocks than a stripe item has") {
@@ -186,10 +228,10 @@ TEST_CASE("what a device plan does not offer it refuses by name") {
     CHECK(made.error().what.find(text) != std::string::npos);
   };
   const std::vector<HeadEntry> plain(2, stripe(0.1));
-  HeadEntry blocks = head_of(Pattern::block_sparse, 0);
-  blocks.density[0] = 0.1;
-  refused(config_of(shape, {plain, {plain[0], blocks}}), shape, Code::unsupported,
-          "head 1.1: block_sparse pooled");
+  HeadEntry ranked = head_of(Pattern::block_sparse, 0);
+  ranked.blocks[0] = 4;
+  refused(config_of(shape, {plain, {plain[0], ranked}}), shape, Code::unsupported,
+          "head 1.1: block_sparse by counts");
   HeadEntry spend = head_of(Pattern::stripe, 0);
   spend.share[0] = 0.2;
   refused(config_of(shape, {{spend, plain[0]}}), shape, Code::unsupported,
