@@ -115,7 +115,7 @@ MI_DEVICE void block_code_antidiagonals(const AntidiagonalCall<T>& call) {
     whole[half] = end[half] == 0
                       ? 0.0f
                       : softmax.top[half] * exponent.factor + ptx::log2_approx(softmax.sum[half]);
-  const float threshold = ptx::log2_approx(ptx::load(&of.heads[index].density));
+  const Coder coder(of, index);
   for_each_tile([&](Scores& s, int tile) {
     MI_UNROLL
     for (int half = 0; half < 2; ++half) {
@@ -141,8 +141,8 @@ MI_DEVICE void block_code_antidiagonals(const AntidiagonalCall<T>& call) {
         const bool stores = in_block == 8 ? lane % 4 == 0 && lane < 16 : lane % 2 == 0;
         if (!stores || b >= key_blocks) continue;
         thread_store_block(of.codes + 64 * (index * of.shape.count() + of.shape.before(m) + b),
-                           code_of(ptx::log2_approx(share / rows) - threshold), lane / 4 % 4,
-                           lane / 4 % 4 + 1);
+                           coder.code(ptx::log2_approx(share / rows) - coder.threshold),
+                           lane / 4 % 4, lane / 4 % 4 + 1);
       }
     }
   });

@@ -33,6 +33,9 @@ template <class T>
 DeviceKernel pooled_kernel();
 template <class T, int kHeadDim>
 DeviceKernel antidiagonal_kernel();
+// Of SpendCall.
+DeviceKernel count_tiles_kernel();
+DeviceKernel find_threshold_kernel();
 // Of SelectCall.
 DeviceKernel find_cuts_kernel();
 DeviceKernel raise_thresholds_kernel();

@@ -23,6 +23,9 @@ struct EstimateCall {
   float scale = 0;           // multiplies q.k
   float softcap = 0;         // 0: none
   uint8_t* codes = nullptr;  // as in SelectCall; those of `which` are written
+  // Thresholds of heads that spend tiles, as of `heads`; `bins` 1: codes are bins, to find those.
+  const float* found = nullptr;
+  int32_t bins = 0;
 
   // Row blocks of a head in groups of so many, the stripe estimate's 64 mean queries.
   static constexpr int64_t kGroup = 64;

@@ -198,6 +198,12 @@ Status launch_select(const SelectCall& call, bool shares_cap, CUstream_st* strea
   return launch(select_keys_kernel(), call, blocks, stream);
 }
 
+Status launch_spend(const SpendCall& call, CUstream_st* stream) {
+  MI_CHECK(launch_items(count_tiles_kernel(), call, call.count * call.select.shape.row_blocks(),
+                        stream));
+  return launch_items(find_threshold_kernel(), call, call.count, stream);
+}
+
 Status launch_report(const ReportCall& call, CUstream_st* stream) {
   MI_CHECK(check_device(report_heads_kernel()));
   return launch(report_heads_kernel(), call, call.select.num_heads, stream);

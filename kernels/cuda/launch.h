@@ -44,6 +44,8 @@ Status launch_antidiagonal(const AntidiagonalCall<T>& call, int head_dim, CUstre
 // Selects the keys of all row blocks from codes that are there, in two launches, or three where
 // heads share a cap; same stream, same errors as launch_attend.
 Status launch_select(const SelectCall& call, bool shares_cap, CUstream_st* stream);
+// Finds thresholds from codes that are bins, in two launches.
+Status launch_spend(const SpendCall& call, CUstream_st* stream);
 Status launch_report(const ReportCall& call, CUstream_st* stream);
 Status launch_put(const PutCall& call, CUstream_st* stream);
 

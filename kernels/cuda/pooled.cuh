@@ -75,11 +75,11 @@ MI_DEVICE void block_code_pooled(const PooledCall<T>& call) {
   for (uint32_t t = 0; t < kThreads; ++t)
     sum += ptx::load_shared_float(sums + t * 8 + 4) *
            ptx::exp2_approx(ptx::load_shared_float(sums + t * 8) - top);
-  const float least =
-      top + ptx::log2_approx(sum) + ptx::log2_approx(ptx::load(&of.heads[index].density));
+  const Coder coder(of, index);
+  const float least = top + ptx::log2_approx(sum) + coder.threshold;
   for (int64_t b = ptx::thread(); b < visible; b += kThreads) {
     uint8_t* codes = of.codes + 64 * (index * of.shape.count() + of.shape.before(m) + b);
-    thread_store_block(codes, code_of(exponent_of(b) - least), 0, 4);
+    thread_store_block(codes, coder.code(exponent_of(b) - least), 0, 4);
   }
 }
 

@@ -191,6 +191,13 @@ MI_DEVICE float unpack<f16>(uint32_t pair, int which) {
   return value;
 }
 
+MI_DEVICE uint32_t bits_of(float x) {
+  return __float_as_uint(x);
+}
+MI_DEVICE float float_of(uint32_t bits) {
+  return __uint_as_float(bits);
+}
+
 // 2^x to 2 ulp, subnormal results flushed to 0; 2^-inf = 0 (ex2.approx).
 MI_DEVICE float exp2_approx(float x) {
   float y;

@@ -5,6 +5,13 @@
 namespace mi::kernels::cuda {
 namespace {
 
+__global__ void __launch_bounds__(kThreads) count_tiles(const __grid_constant__ SpendCall call) {
+  block_count_tiles(call);
+}
+__global__ void __launch_bounds__(SelectShape::kCodes)
+    find_threshold(const __grid_constant__ SpendCall call) {
+  block_find_threshold(call);
+}
 __global__ void __launch_bounds__(kThreads) find_cuts(const __grid_constant__ SelectCall call) {
   block_find_cuts(call);
 }
@@ -24,6 +31,13 @@ __global__ void __launch_bounds__(32) put_words(const __grid_constant__ PutCall 
 
 }  // namespace
 
+DeviceKernel count_tiles_kernel() {
+  return {reinterpret_cast<const void*>(&count_tiles), SelectShape::kCutBytes, kThreads};
+}
+DeviceKernel find_threshold_kernel() {
+  return {reinterpret_cast<const void*>(&find_threshold), SelectShape::kThresholdBytes,
+          SelectShape::kCodes};
+}
 DeviceKernel find_cuts_kernel() {
   return {reinterpret_cast<const void*>(&find_cuts), SelectShape::kCutBytes, kThreads};
 }

@@ -66,14 +66,15 @@ struct RowBlockOf {
   Cut* cuts;
   RowBlock block;
 
-  MI_DEVICE explicit RowBlockOf(const SelectCall& call) {
-    const int64_t row_blocks = call.shape.row_blocks();
-    head = ptx::block() / row_blocks;
+  MI_DEVICE explicit RowBlockOf(const SelectCall& call)
+      : RowBlockOf(call, ptx::block() / call.shape.row_blocks()) {}
+  // The head's row block ptx::block() % row_blocks.
+  MI_DEVICE RowBlockOf(const SelectCall& call, int64_t of_head) : head(of_head) {
     rule = call.heads + head;
-    const int64_t m = ptx::block() % row_blocks;
+    const int64_t m = ptx::block() % call.shape.row_blocks();
     const int64_t word = head * call.shape.count() + call.shape.before(m);
     codes = call.codes + word * 64;
-    cuts = call.cuts + ptx::block() * (kRaises + 1);
+    cuts = call.cuts + (head * call.shape.row_blocks() + m) * (kRaises + 1);
     const bool every_key = ptx::load(&rule->rule) == KeyRule::every_key;
     block = row_block(0, static_cast<int>(call.first_head + head), m, call.shape.n_q,
                       call.shape.n_kv, every_key ? nullptr : call.words + word);
@@ -84,8 +85,13 @@ MI_DEVICE int32_t tiles_of(int64_t keys) {
   return static_cast<int32_t>((keys + kKeyTile - 1) / kKeyTile);
 }
 
-// From codes. Shared memory: how many unforced keys have each code, then at least each code.
-MI_DEVICE void block_cut_codes(const RowBlockOf& of) {
+// Keys of a row block with at least a code, once they are counted.
+MI_DEVICE int32_t keys_from(int32_t code) {
+  return ptx::load_shared(ptx::shared_base() + static_cast<uint32_t>(code) * 4);
+}
+
+// Shared memory: how many unforced keys have each code, then how many at least each code.
+MI_DEVICE void block_count_codes(const RowBlockOf& of) {
   using Shape = SelectShape;
   const uint32_t counts = ptx::shared_base();
   const uint32_t warp_counts = counts + ptx::thread() / 32 * Shape::kCodes * 4;
@@ -116,25 +122,67 @@ MI_DEVICE void block_cut_codes(const RowBlockOf& of) {
     before += count[i];
   }
   ptx::barrier();
+}
+
+MI_DEVICE void block_cut_codes(const RowBlockOf& of) {
+  block_count_codes(of);
   if (ptx::thread() > kRaises) return;
-  const auto at_least = [&](int32_t code) {
-    return ptx::load_shared(counts + static_cast<uint32_t>(code) * 4);
-  };
+  const int64_t keys = of.block.keys_end;
   const auto raises = static_cast<int32_t>(ptx::thread());
   int32_t above = kCodeAtThreshold + kCodesOfRaise * raises;
-  Cut cut{tiles_of(at_least(above)), above - 1, 0};
+  Cut cut{tiles_of(keys_from(above)), above - 1, 0};
   const int64_t room = int64_t{cut.tiles} * kKeyTile;
   const auto wanted = static_cast<int32_t>(room < keys ? room : keys);
-  if (at_least(above) < wanted) {
+  if (keys_from(above) < wanted) {
     int32_t enough = 0;
     while (above - enough > 1) {
       const int32_t middle = (above + enough) / 2;
-      (at_least(middle) >= wanted ? enough : above) = middle;
+      (keys_from(middle) >= wanted ? enough : above) = middle;
     }
     cut.code = enough;
-    cut.more = wanted - at_least(above);
+    cut.more = wanted - keys_from(above);
   }
   ptx::store(of.cuts + raises, cut);
+}
+
+MI_DEVICE void block_count_tiles(const SpendCall& call) {
+  const int64_t slot = ptx::block() / call.select.shape.row_blocks();
+  block_count_codes(RowBlockOf(call.select, ptx::load(call.which + slot)));
+  for (uint32_t code = ptx::thread(); code < SelectShape::kCodes; code += kThreads)
+    ptx::store(call.tiles + ptx::block() * SelectShape::kCodes + code,
+               tiles_of(keys_from(static_cast<int32_t>(code))));
+}
+
+// A block of threads a head, a thread a code.
+MI_DEVICE void block_find_threshold(const SpendCall& call) {
+  const uint32_t shared = ptx::shared_base();
+  const int64_t row_blocks = call.select.shape.row_blocks();
+  const int32_t* tiles = call.tiles + ptx::block() * row_blocks * SelectShape::kCodes;
+  int32_t sum = 0;
+  for (int64_t m = 0; m < row_blocks; ++m)
+    sum += ptx::load(tiles + m * SelectShape::kCodes + ptx::thread());
+  ptx::store_shared(shared + ptx::thread() * 4, static_cast<uint32_t>(sum));
+  ptx::barrier();
+  if (ptx::thread() != 0) return;
+  const int64_t head = ptx::load(call.which + ptx::block());
+  const auto spent = [&](int32_t lowest) {
+    return ptx::load_shared(shared + static_cast<uint32_t>(lowest) * 4);
+  };
+  // What the forced keys cost, if that is more. Cost falls as the lowest code that is kept rises.
+  int32_t affordable = ptx::load(&call.select.heads[head].spend_tiles);
+  if (affordable < spent(255)) affordable = spent(255);
+  int32_t low = 0, high = 255;
+  while (low < high) {
+    const int32_t middle = (low + high) / 2;
+    if (spent(middle) <= affordable) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  ptx::store(call.found + head,
+             low == 0 ? kEveryDensity
+                      : ptx::float_of(static_cast<uint32_t>(low + kFirstBin) << kBinShift));
 }
 
 MI_DEVICE void block_find_cuts(const SelectCall& call) {

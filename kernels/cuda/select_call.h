@@ -31,7 +31,8 @@ struct HeadRule {
   int32_t sink = 0;
   int32_t local = 0;
   int32_t last = 0;
-  float density = 0;  // > 0: the threshold of its codes
+  float density = 0;         // > 0: the threshold of its codes
+  int32_t spend_tiles = -1;  // >= 0: no threshold is given; the one that spends so many tiles
   int32_t joins = 0;  // 1: of two estimates the larger; vertical_slash joins codes that are there
   // Of a window after so many raises: keys at distances 0 .. reach - 1 from the block's first row
   // are attended, and as many before them as the last tile has room for.
@@ -76,6 +77,22 @@ struct SelectCall {
   double second_look = 0;     // tiles that a raise takes from it
   double* unspent = nullptr;  // [1] handed from layer to layer
   int32_t* raise = nullptr;   // [1]
+};
+
+// Codes of estimates whose threshold is to be found are bins, an eighth of an octave each, from
+// 2^-25 to 2^7: a row block has 64 rows to give, and of two estimates' sum twice that.
+inline constexpr int kBinShift = 20;
+inline constexpr int kFirstBin = (127 - 25) * 8;
+inline constexpr float kEveryDensity = 0;  // a threshold found: that of every key
+
+// The thresholds of heads that spend tiles, as lambda_for_tiles of libruntime finds them. Two
+// launches: tiles of each row block, thresholds.
+struct SpendCall {
+  SelectCall select;
+  const int32_t* which = nullptr;  // [count] indices into select.heads
+  int32_t count = 0;
+  int32_t* tiles = nullptr;  // [count, row_blocks(), 256] executed from each code on
+  float* found = nullptr;    // [select.num_heads]
 };
 
 // What a head executed.

@@ -137,13 +137,13 @@ MI_DEVICE void block_code_stripes(const EstimateCall<T>& call) {
   });
   softmax.finish();
   // log2 of a row's sum times its threshold.
-  const float density = ptx::load(&call.heads[index].density);
+  const Coder coder(call, index);
   float least[2];
   uint8_t* to[2];
   MI_UNROLL
   for (int half = 0; half < 2; ++half) {
     least[half] = softmax.top[half] * exponent.factor + ptx::log2_approx(softmax.sum[half]) +
-                  ptx::log2_approx(density / kRowBlock);
+                  coder.threshold - 6;  // 64 rows
     const int64_t block = first_block + warp_row + lane / 4 + 8 * half;
     to[half] = call.codes + 64 * (index * call.shape.count() + call.shape.before(block));
   }
@@ -160,7 +160,7 @@ MI_DEVICE void block_code_stripes(const EstimateCall<T>& call) {
         for (int of = 0; of < 2; ++of) {
           const float low = fmaf(s[j + of][2 * half], exponent.factor, -least[half]);
           const float high = fmaf(s[j + of][2 * half + 1], exponent.factor, -least[half]);
-          pair[of] = code_of(low) | code_of(high) << 8;
+          pair[of] = coder.code(low) | coder.code(high) << 8;
         }
         const uint32_t other = ptx::shuffle_xor(lane % 2 == 0 ? pair[1] : pair[0], 1);
         const uint32_t four = lane % 2 == 0 ? pair[0] | other << 16 : other | pair[1] << 16;

@@ -182,7 +182,7 @@ MI_DEVICE void block_vertical_codes(const VerticalCall<T>& call) {
   const int64_t index = ptx::load(of.which + slot);
   const HeadRule* rule = of.heads + index;
   const bool joins = ptx::load(&rule->joins) != 0;
-  const float threshold = ptx::log2_approx(ptx::load(&rule->density));
+  const Coder coder(of, index);
   const RowBlock block = row_block(0, 0, m, of.shape.n_q, of.shape.n_kv, nullptr);
   const float* column = call.evidence + slot * call.evidence_floats();
   const float* slash = column + call.stride();
@@ -197,9 +197,9 @@ MI_DEVICE void block_vertical_codes(const VerticalCall<T>& call) {
       // Distance 0 is forced, and its diagonal covers the block's own keys.
       uint32_t code = 255;
       if (key < block.first_key)
-        code = code_of(
+        code = coder.code(
             ptx::log2_approx(ptx::load(column + key) + ptx::load(slash + (block.first_key - key))) -
-            threshold);
+            coder.threshold);
       const uint32_t other = others >> (8 * x) & 0xff;
       four |= (code > other ? code : other) << (8 * x);
     }

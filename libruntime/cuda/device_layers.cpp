@@ -59,6 +59,11 @@ bool has_antidiagonals(const HeadPlan& head, int stride) {
          params.estimate == BlockEstimate::antidiagonal && params.stride == stride;
 }
 
+// A window that spends a share is made when the plan is.
+bool spends_tiles(const HeadPlan& head) {
+  return head.resolved.spend_share && head.resolved.params.pattern != Pattern::a_shape;
+}
+
 Status check_head(const HeadPlan& head, size_t layer, size_t h) {
   const EstimatorParams& params = head.resolved.params;
   const auto refuse = [&](std::string_view what) {
@@ -66,12 +71,40 @@ Status check_head(const HeadPlan& head, size_t layer, size_t h) {
                                                layer, h, to_string(params.pattern), what));
   };
   if (params.counts) return refuse("by counts");
-  if (head.resolved.spend_share)
-    return refuse("with a share and no threshold (as at a length that was not calibrated)");
   return {};
 }
 
-HeadRule rule_of(const HeadPlan& head, int64_t n_kv) {
+// The threshold of a window that spends at most so many tiles, or what the forced keys cost if that
+// is more: lambda_for_tiles, by distances in place of keys.
+float window_to_spend(const EstimatorParams& params, const kernels::AttentionHead& head,
+                      int64_t tiles) {
+  const auto spent = [&](int lowest) {
+    const int64_t reach = patterns::distances_above(lambda_of_bin(lowest), head.n_kv);
+    int64_t sum = 0;
+    for (int64_t m = 0; m < head.row_blocks(); ++m) {
+      const KeyRange unforced = unforced_keys(params, head, m);
+      const int64_t begin =
+          std::clamp(head.first_row(m) + head.offset() - reach + 1, unforced.begin, unforced.end);
+      sum += tiles_for(unforced.begin + head.keys_end(m) - begin);
+    }
+    return sum;
+  };
+  const int64_t affordable = std::max(tiles, spent(kHistogramBins - 1));
+  int low = 0;
+  int high = kHistogramBins - 1;
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    if (spent(middle) <= affordable) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  return lambda_of_bin(low);
+}
+
+HeadRule rule_of(const HeadPlan& head, const PlanShape& shape) {
+  const int64_t n_kv = shape.n_kv;
   const EstimatorParams& params = head.resolved.params;
   HeadRule rule;
   if (params.pattern == Pattern::dense) return rule;
@@ -79,13 +112,22 @@ HeadRule rule_of(const HeadPlan& head, int64_t n_kv) {
   rule.sink = tokens(params.sink);
   rule.local = tokens(params.local);
   rule.last = tokens(params.last);
-  rule.shares_cap = head.tile_cap ? 1 : 0;
+  const bool spends = head.resolved.spend_share;
+  const auto tiles = static_cast<int64_t>(std::max(0.0, head.tile_cap.value_or(0)));
+  rule.shares_cap = head.tile_cap && !spends ? 1 : 0;
   rule.density = head.resolved.lambda;
   rule.joins = params.pattern == Pattern::stripe_vertical_slash ? 1 : 0;
   rule.rule = params.pattern == Pattern::a_shape ? KeyRule::window : KeyRule::codes;
-  if (rule.rule == KeyRule::window)
+  if (rule.rule == KeyRule::window) {
+    kernels::AttentionHead all;
+    all.n_q = shape.n_q;
+    all.n_kv = n_kv;
+    const float lambda = spends ? window_to_spend(params, all, tiles) : head.resolved.lambda;
     for (int i = 0; i <= kRaises; ++i)
-      rule.reach[i] = tokens(patterns::distances_above(raised(head.resolved.lambda, i), n_kv));
+      rule.reach[i] = tokens(patterns::distances_above(raised(lambda, i), n_kv));
+  } else if (spends) {
+    rule.spend_tiles = static_cast<int32_t>(std::min<int64_t>(tiles, INT32_MAX));
+  }
   return rule;
 }
 
@@ -99,8 +141,8 @@ void append(std::vector<std::byte>& to, std::span<const T> from) {
 
 // Offsets into the workspace; what a wave needs to the end.
 struct DeviceLayers::Places {
-  size_t sequence = 0, raise = 0, words = 0, blocks = 0, cuts = 0, partial = 0, p = 0, evidence = 0,
-         means = 0, index = 0, codes = 0, end = 0;
+  size_t sequence = 0, raise = 0, found = 0, spent = 0, words = 0, blocks = 0, cuts = 0,
+         partial = 0, p = 0, evidence = 0, means = 0, index = 0, codes = 0, end = 0;
 };
 
 // Columns for three eighths of all keys and runs for a sixteenth: 2 bytes a key and row block, in
@@ -125,6 +167,9 @@ DeviceLayers::Places DeviceLayers::places(int heads) const {
   };
   at.sequence = take(sizeof(kernels::cuda::Sequence<bf16>));
   at.raise = take(sizeof(int32_t));
+  at.found = take(static_cast<size_t>(heads) * sizeof(float));
+  at.spent = take(static_cast<size_t>(std::min(heads, most_spending_) * words_.row_blocks()) *
+                  kernels::cuda::SelectShape::kCodes * sizeof(int32_t));
   at.words = take(words * sizeof(uint64_t));
   at.blocks = take(blocks * sizeof(kernels::cuda::RowBlock));
   at.cuts = take(blocks * (kRaises + 1) * sizeof(kernels::cuda::Cut));
@@ -162,6 +207,9 @@ Result<DeviceLayers> DeviceLayers::make(const HeadConfig& config, const PlanShap
     made.most_vertical_ =
         std::max(made.most_vertical_,
                  static_cast<int>(std::count_if(heads.begin(), heads.end(), has_vertical)));
+    made.most_spending_ =
+        std::max(made.most_spending_,
+                 static_cast<int>(std::count_if(heads.begin(), heads.end(), spends_tiles)));
     made.has_pooled_ = made.has_pooled_ || std::any_of(heads.begin(), heads.end(), has_pooled);
   }
   while (made.wave_heads_ < shape.heads &&
@@ -170,7 +218,7 @@ Result<DeviceLayers> DeviceLayers::make(const HeadConfig& config, const PlanShap
   for (size_t layer = 0; layer < plans.layers.size(); ++layer)
     for (size_t h = 0; h < plans.layers[layer].size(); ++h) {
       MI_CHECK(check_head(plans.layers[layer][h], layer, h));
-      const HeadRule rule = rule_of(plans.layers[layer][h], shape.n_kv);
+      const HeadRule rule = rule_of(plans.layers[layer][h], shape);
       append(made.table_, std::span(&rule, 1));
     }
   for (const std::vector<HeadPlan>& heads : plans.layers) {
@@ -199,25 +247,66 @@ DeviceLayers::HeadList DeviceLayers::list_heads(std::span<const HeadPlan> heads,
   return list;
 }
 
+template <class Has>
+DeviceLayers::EstimateLists DeviceLayers::list_estimates(std::span<const HeadPlan> heads,
+                                                         const Has& has) {
+  const auto list = [&](const auto& estimates) {
+    return list_heads(heads, [&](const HeadPlan& head) { return has(head) && estimates(head); });
+  };
+  EstimateLists lists;
+  lists.stripes = list(has_stripes);
+  lists.vertical = list(has_vertical);
+  lists.pooled = list(has_pooled);
+  lists.antidiagonal_8 = list([](const HeadPlan& head) { return has_antidiagonals(head, 8); });
+  lists.antidiagonal_16 = list([](const HeadPlan& head) { return has_antidiagonals(head, 16); });
+  return lists;
+}
+
 DeviceLayers::Wave DeviceLayers::make_wave(std::span<const HeadPlan> heads, int first) {
   Wave wave;
   wave.first = first;
   wave.count = static_cast<int>(heads.size());
-  wave.stripes = list_heads(heads, has_stripes);
-  wave.vertical = list_heads(heads, has_vertical);
-  wave.pooled = list_heads(heads, has_pooled);
-  wave.antidiagonal_8 =
-      list_heads(heads, [](const HeadPlan& head) { return has_antidiagonals(head, 8); });
-  wave.antidiagonal_16 =
-      list_heads(heads, [](const HeadPlan& head) { return has_antidiagonals(head, 16); });
+  wave.estimates = list_estimates(heads, [](const HeadPlan&) { return true; });
+  wave.bins = list_estimates(heads, spends_tiles);
+  wave.spending = list_heads(heads, spends_tiles);
   for (const HeadPlan& head : heads) {
-    if (!head.tile_cap) continue;
+    if (!head.tile_cap || head.resolved.spend_share) continue;
     wave.shares_cap = true;
     wave.cap += *head.tile_cap;
     wave.second_look += head.estimator->rows_flops({shape_.n_q, shape_.n_kv, shape_.head_dim}) /
                         tile_flops(shape_.head_dim);
   }
   return wave;
+}
+
+template <class T>
+EstimateCalls<T> DeviceLayers::estimate_calls(const EstimateLists& lists, const Wave& wave,
+                                              const kernels::cuda::EstimateCall<T>& shared,
+                                              const DeviceMemory& memory) const {
+  const Places at = places(wave.count);
+  const auto put = [&](float*& array, size_t place) {
+    array = reinterpret_cast<float*>(memory.workspace + place);
+  };
+  const auto of = [&](const HeadList& list) {
+    kernels::cuda::EstimateCall<T> call = shared;
+    call.which = reinterpret_cast<const int32_t*>(memory.table + list.place);
+    call.count = list.count;
+    return call;
+  };
+  EstimateCalls<T> calls;
+  calls.stripes = of(lists.stripes);
+  calls.vertical.of = of(lists.vertical);
+  put(calls.vertical.partial, at.partial);
+  put(calls.vertical.p, at.p);
+  put(calls.vertical.evidence, at.evidence);
+  calls.pooled.of = of(lists.pooled);
+  calls.pooled.head_dim = shape_.head_dim;
+  calls.pooled.first_kv = wave.first / shared.heads_per_kv;
+  calls.pooled.kv_heads =
+      (wave.first + wave.count - 1) / shared.heads_per_kv - calls.pooled.first_kv + 1;
+  put(calls.pooled.means, at.means);
+  calls.antidiagonals = {{{of(lists.antidiagonal_8), 8}, {of(lists.antidiagonal_16), 16}}};
+  return calls;
 }
 
 template <class T>
@@ -258,38 +347,25 @@ Result<WaveCalls<T>> DeviceLayers::wave(int layer, int wave,
     calls.put.count = sizeof(own) / 8;
     calls.put.to = reinterpret_cast<uint64_t*>(sequence);
   }
-  const auto estimate = [&](const HeadList& list) {
-    kernels::cuda::EstimateCall<T> call{
-        .q = tensors.q,
-        .k = tensors.k,
-        .shape = words_,
-        .heads = rules + of.first,
-        .which = reinterpret_cast<const int32_t*>(memory.table + list.place),
-        .count = list.count,
-        .first_head = of.first,
-        .heads_per_kv = heads_per_kv,
-        .scale = shape_.scale,
-        .softcap = shape_.softcap};
-    put(call.codes, at.codes);
-    return call;
-  };
-  calls.stripes = estimate(of.stripes);
-  calls.vertical.of = estimate(of.vertical);
-  put(calls.vertical.partial, at.partial);
-  put(calls.vertical.p, at.p);
-  put(calls.vertical.evidence, at.evidence);
-  calls.pooled.of = estimate(of.pooled);
-  calls.pooled.head_dim = shape_.head_dim;
-  calls.pooled.first_kv = of.first / heads_per_kv;
-  calls.pooled.kv_heads = (of.first + of.count - 1) / heads_per_kv - calls.pooled.first_kv + 1;
-  put(calls.pooled.means, at.means);
-  calls.antidiagonals = {{{estimate(of.antidiagonal_8), 8}, {estimate(of.antidiagonal_16), 16}}};
+  kernels::cuda::EstimateCall<T> shared{.q = tensors.q,
+                                        .k = tensors.k,
+                                        .shape = words_,
+                                        .heads = rules + of.first,
+                                        .first_head = of.first,
+                                        .heads_per_kv = heads_per_kv,
+                                        .scale = shape_.scale,
+                                        .softcap = shape_.softcap};
+  put(shared.codes, at.codes);
+  put(shared.found, at.found);
+  calls.codes = estimate_calls(of.estimates, of, shared, memory);
+  shared.bins = 1;
+  calls.bins = estimate_calls(of.bins, of, shared, memory);
   calls.shares_cap = of.shares_cap;
   calls.select = {.heads = rules + of.first,
                   .num_heads = of.count,
                   .first_head = of.first,
                   .shape = words_,
-                  .codes = calls.stripes.codes,
+                  .codes = shared.codes,
                   .cap = of.cap,
                   .second_look = of.second_look,
                   .unspent = memory.unspent};
@@ -297,6 +373,11 @@ Result<WaveCalls<T>> DeviceLayers::wave(int layer, int wave,
   put(calls.select.blocks, at.blocks);
   put(calls.select.cuts, at.cuts);
   put(calls.select.raise, at.raise);
+  calls.spend.select = calls.select;
+  calls.spend.which = reinterpret_cast<const int32_t*>(memory.table + of.spending.place);
+  calls.spend.count = of.spending.count;
+  put(calls.spend.tiles, at.spent);
+  put(calls.spend.found, at.found);
   MI_TRY(calls.index, kernels::cuda::index_call(calls.select.blocks, index_size(of.count),
                                                 memory.workspace + at.index, at.end - at.index));
   calls.attend = {sequence,         calls.index.items,   calls.index.selections,

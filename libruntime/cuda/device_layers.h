@@ -33,14 +33,22 @@ struct DeviceMemory {
   kernels::cuda::HeadReport* reports = nullptr;  // [heads], or null
 };
 
+// Codes of the heads that have some, in this order.
+template <class T>
+struct EstimateCalls {
+  kernels::cuda::EstimateCall<T> stripes;
+  kernels::cuda::VerticalCall<T> vertical;  // joins codes of stripes
+  kernels::cuda::PooledCall<T> pooled;
+  std::array<kernels::cuda::AntidiagonalCall<T>, 2> antidiagonals;  // of strides 8 and 16
+};
+
 // What some heads of a layer launch, in this order.
 template <class T>
 struct WaveCalls {
   kernels::cuda::PutCall put;  // first wave of a layer
-  kernels::cuda::EstimateCall<T> stripes;
-  kernels::cuda::VerticalCall<T> vertical;
-  kernels::cuda::PooledCall<T> pooled;
-  std::array<kernels::cuda::AntidiagonalCall<T>, 2> antidiagonals;  // of strides 8 and 16
+  EstimateCalls<T> bins;       // of heads that spend tiles, to find their thresholds
+  kernels::cuda::SpendCall spend;
+  EstimateCalls<T> codes;
   kernels::cuda::SelectCall select;
   bool shares_cap = false;
   kernels::cuda::IndexCall index;
@@ -48,15 +56,24 @@ struct WaveCalls {
   kernels::cuda::ReportCall report;     // where reports are wanted
 };
 
-// Calls `launch` with each call that has work.
+// Both call `launch` with each call that has work.
 template <class T, class Launch>
-[[nodiscard]] Status for_each_launch(const WaveCalls<T>& calls, const Launch& launch) {
-  if (calls.put.count > 0) MI_CHECK(launch(calls.put));
+[[nodiscard]] Status for_each_launch(const EstimateCalls<T>& calls, const Launch& launch) {
   if (calls.stripes.count > 0) MI_CHECK(launch(calls.stripes));
-  if (calls.vertical.of.count > 0) MI_CHECK(launch(calls.vertical));  // joins codes of stripes
+  if (calls.vertical.of.count > 0) MI_CHECK(launch(calls.vertical));
   if (calls.pooled.of.count > 0) MI_CHECK(launch(calls.pooled));
   for (const auto& antidiagonal : calls.antidiagonals)
     if (antidiagonal.of.count > 0) MI_CHECK(launch(antidiagonal));
+  return {};
+}
+template <class T, class Launch>
+[[nodiscard]] Status for_each_launch(const WaveCalls<T>& calls, const Launch& launch) {
+  if (calls.put.count > 0) MI_CHECK(launch(calls.put));
+  if (calls.spend.count > 0) {
+    MI_CHECK(for_each_launch(calls.bins, launch));
+    MI_CHECK(launch(calls.spend));
+  }
+  MI_CHECK(for_each_launch(calls.codes, launch));
   MI_CHECK(launch(calls.select, calls.shares_cap));
   MI_CHECK(launch(calls.index));
   MI_CHECK(launch(calls.attend, calls.index.size.blocks));
@@ -90,10 +107,15 @@ class DeviceLayers {
     size_t place = 0;
     int count = 0;
   };
+  struct EstimateLists {
+    HeadList stripes, vertical, pooled, antidiagonal_8, antidiagonal_16;
+  };
   struct Wave {
     int first = 0;  // of the layer's heads
     int count = 0;
-    HeadList stripes, vertical, pooled, antidiagonal_8, antidiagonal_16;
+    EstimateLists estimates;
+    EstimateLists bins;  // of those that spend tiles
+    HeadList spending;
     bool shares_cap = false;
     double cap = 0;
     double second_look = 0;
@@ -102,9 +124,16 @@ class DeviceLayers {
 
   template <class Has>
   HeadList list_heads(std::span<const HeadPlan> heads, const Has& has);
+  template <class Has>
+  EstimateLists list_estimates(std::span<const HeadPlan> heads, const Has& has);
   Wave make_wave(std::span<const HeadPlan> heads, int first);
   [[nodiscard]] kernels::cuda::IndexSize index_size(int heads) const;
   [[nodiscard]] Places places(int heads) const;
+  // `shared` is what the calls have in common but for their heads.
+  template <class T>
+  [[nodiscard]] EstimateCalls<T> estimate_calls(const EstimateLists& lists, const Wave& wave,
+                                                const kernels::cuda::EstimateCall<T>& shared,
+                                                const DeviceMemory& memory) const;
 
   PlanShape shape_;
   kernels::cuda::HeadWords words_;
@@ -112,6 +141,7 @@ class DeviceLayers {
   std::vector<std::vector<Wave>> waves_;  // [layers]
   int wave_heads_ = 1;
   int most_vertical_ = 0;  // heads of a layer
+  int most_spending_ = 0;
   bool has_pooled_ = false;
   std::vector<std::byte> table_;  // rules [layers, heads], then what else waves list
   size_t workspace_bytes_ = 0;

@@ -29,6 +29,9 @@ struct Launch {
   Status operator()(const kernels::cuda::AntidiagonalCall<T>& call) const {
     return kernels::cuda::launch_antidiagonal(call, head_dim, stream);
   }
+  Status operator()(const kernels::cuda::SpendCall& call) const {
+    return kernels::cuda::launch_spend(call, stream);
+  }
   Status operator()(const kernels::cuda::SelectCall& call, bool shares_cap) const {
     return kernels::cuda::launch_select(call, shares_cap, stream);
   }

@@ -65,6 +65,13 @@ class EmulatedLaunch {
     return run(call.items(), kThreads, kernels::cuda::AntidiagonalShape<kDim>::kBytes,
                [&] { kernels::cuda::block_code_antidiagonals<T, kDim>(call); });
   }
+  Status operator()(const kernels::cuda::SpendCall& call) const {
+    using Shape = kernels::cuda::SelectShape;
+    (void)run(call.count * call.select.shape.row_blocks(), kThreads, Shape::kCutBytes,
+              [&] { kernels::cuda::block_count_tiles(call); });
+    return run(call.count, Shape::kCodes, Shape::kThresholdBytes,
+               [&] { kernels::cuda::block_find_threshold(call); });
+  }
   Status operator()(const kernels::cuda::SelectCall& call, bool shares_cap) const {
     using Shape = kernels::cuda::SelectShape;
     const int64_t blocks = call.num_heads * call.shape.row_blocks();
@@ -97,7 +104,9 @@ class EmulatedLaunch {
   static constexpr uint32_t kThreads = kernels::cuda::kThreads;
   template <class Kernel>
   Status run(int64_t blocks, uint32_t threads, uint32_t shared, const Kernel& kernel) const {
-    wrong_ += launch(blocks, static_cast<int>(threads), shared, memory_, kernel).faults.text();
+    const Report report = launch(blocks, static_cast<int>(threads), shared, memory_, kernel);
+    wrong_ += report.faults.text();
+    if (report.bank_conflicts != 0) wrong_ += "bank conflicts\n";
     return {};
   }
   const GlobalMemory& memory_;
@@ -214,7 +223,7 @@ inline KeyCount keys_above(const float* e, int64_t keys, float lambda) {
 inline std::string check_keys(const float* e, int64_t keys, float lambda, const uint64_t* words) {
   const KeyCount above = keys_above(e, keys, lambda);
   int64_t selected = 0;
-  float least = HUGE_VALF, most = 0;  // of the selected, of the others
+  float least = HUGE_VALF, most = -HUGE_VALF;  // of the selected, of the others
   for (int64_t j = 0; j < kernels::bitmap_words(keys) * 64; ++j) {
     const bool is_selected = (words[j / 64] >> (j % 64) & 1) != 0;
     if (j >= keys) {
@@ -299,8 +308,19 @@ class DeviceRun {
           plans_.layers[static_cast<size_t>(layer)][static_cast<size_t>(h)];
       const kernels::AttentionHead head = tensors.head(h, layers_.shape());
       const bool dense = plan.resolved.params.pattern == runtime::Pattern::dense;
-      const int steps = plan.tile_cap ? raise : 0;
+      const bool spends = plan.resolved.spend_share;
+      const bool pools = plan.tile_cap && !spends;
+      const int steps = pools ? raise : 0;
       const auto e = dense ? std::vector<float>() : host_estimates(*plan.estimator, head);
+      float threshold = plan.resolved.lambda;
+      if (spends) {
+        threshold = host_threshold(plan, head, e);
+        if (plan.resolved.params.pattern != runtime::Pattern::a_shape &&
+            !is_threshold(calls.spend.found[i], threshold))
+          wrong += "threshold of head " + std::to_string(h) + ": got " +
+                   std::to_string(calls.spend.found[i]) + ", expected " +
+                   std::to_string(threshold) + "\n";
+      }
       int64_t tiles = 0;
       for (int64_t m = 0; m < head.row_blocks(); ++m) {
         const std::string place = std::to_string(layer) + "." + std::to_string(h) + ", row block " +
@@ -308,7 +328,7 @@ class DeviceRun {
         const int64_t keys = head.keys_end(m);
         const uint64_t* words = attended(calls, i, m);
         const float* row = e.data() + m * head.n_kv;
-        const auto lambda = [&](int n) { return runtime::raised(plan.resolved.lambda, n); };
+        const auto lambda = [&](int n) { return runtime::raised(threshold, n); };
         if (words != nullptr)
           if (const std::string what = check_keys(row, keys, lambda(steps), words); !what.empty())
             wrong += place + what;
@@ -319,7 +339,7 @@ class DeviceRun {
             count += std::popcount(words[w]);
         }
         tiles += runtime::tiles_for(count);
-        if (plan.tile_cap) {
+        if (pools) {
           for (size_t n = 0; n < least.size(); ++n) {
             const KeyCount above = keys_above(row, keys, lambda(static_cast<int>(n)));
             least[n] += runtime::tiles_for(above.sure);
@@ -348,6 +368,21 @@ class DeviceRun {
       wrong += "unspent: got " + std::to_string(after) + ", expected " +
                std::to_string(left - static_cast<double>(spent)) + "\n";
     return wrong;
+  }
+
+  // That of libruntime, which spends the head's share.
+  static float host_threshold(const runtime::HeadPlan& plan, const kernels::AttentionHead& head,
+                              const std::vector<float>& e) {
+    std::vector<uint32_t> bins(static_cast<size_t>(head.row_blocks() * runtime::kHistogramBins));
+    for (int64_t m = 0; m < head.row_blocks(); ++m)
+      runtime::count_bins(e.data() + m * head.n_kv, head.keys_end(m),
+                          bins.data() + m * runtime::kHistogramBins);
+    return runtime::lambda_for_tiles(bins, static_cast<int64_t>(std::max(0.0, *plan.tile_cap)));
+  }
+  // The device's ends where its codes do.
+  static bool is_threshold(float got, float want) {
+    if (want < 0x1p-25f) return got == kernels::cuda::kEveryDensity;
+    return std::abs(got / std::min(want, 0x1.ep6f) - 1) < 1e-6f;
   }
 
   // Bitmap of row block m of head i of the wave; null: it attends every key.

@@ -18,12 +18,17 @@ HEAD_DIMS = (64, 80, 96, 128, 256)
 # by 256; a block takes 1 KiB of shared memory more than it asks for.
 DEVICES = {'80': (164, 64), '90a': (228, 64), '120': (100, 48)}
 WARPS = 4
-MORE_WARPS = {'order_items': 16, 'raise_thresholds': 16}
+MORE_WARPS = {'order_items': 16, 'raise_thresholds': 16, 'find_threshold': 8}
 # Shared memory of the kernels of a head dimension, and by source of those of none ('-').
-BY_HEAD_DIM = {'attend': 'TileShape<{}>::kBytes', 'stripe': 'StripeShape<{}>::kBytes'}
+BY_HEAD_DIM = {'attend': 'TileShape<{}>::kBytes', 'stripe': 'StripeShape<{}>::kBytes',
+               'vertical_sums': 'VerticalShape<{}>::kBytes',
+               'vertical_rows': 'VerticalShape<{}>::kBytes',
+               'antidiagonal': 'AntidiagonalShape<{}>::kBytes'}
 OF_NONE = {
     'index.cu': {'count_keys': 'IndexShape::kBytes', 'order_items': 'IndexShape::kOrderBytes',
                  'write_keys': 'IndexShape::kBytes'},
+    'estimate.cu': {'vertical_evidence': 'kDiagonalBytes', 'key_means': 'SelectShape::kNone',
+                    'vertical_codes': '', 'pooled': 'PooledShape::kBytes'},
     'select.cu': {'find_cuts': 'SelectShape::kCutBytes',
                   'raise_thresholds': 'SelectShape::kRaiseBytes',
                   'select_keys': 'SelectShape::kSelectBytes',

@@ -59,6 +59,12 @@ inline bool any(bool x) {
   return vote.result;
 }
 
+inline uint32_t bits_of(float x) {
+  return std::bit_cast<uint32_t>(x);
+}
+inline float float_of(uint32_t bits) {
+  return std::bit_cast<float>(bits);
+}
 inline int32_t count_bits(uint64_t x) {
   return std::popcount(x);
 }
