@@ -4,55 +4,10 @@
 
 #include "libruntime/plan.h"
 #include "tests/cuda/device_layer.h"
+#include "tests/cuda/head_entries.h"
 
 namespace mi::test::cuda {
 namespace {
-
-using runtime::Element;
-using runtime::Pattern;
-
-HeadEntry head_of(Pattern pattern, int64_t sink) {
-  HeadEntry entry;
-  entry.pattern = pattern;
-  entry.sink = sink;
-  return entry;
-}
-HeadEntry stripe(double density, double share = 0, int64_t sink = 4, double local = 32) {
-  HeadEntry entry = head_of(Pattern::stripe, sink);
-  entry.local[0] = local;
-  entry.density[0] = density;
-  if (share > 0) entry.share[0] = share;
-  return entry;
-}
-HeadEntry vertical(Pattern pattern, double density, double share = 0) {
-  HeadEntry entry = stripe(density, share);
-  entry.pattern = pattern;
-  return entry;
-}
-HeadEntry blocks(int stride, double density, double share = 0) {  // stride 0: pooled
-  HeadEntry entry = stripe(density, share);
-  entry.pattern = Pattern::block_sparse;
-  entry.estimate =
-      stride == 0 ? runtime::BlockEstimate::pooled : runtime::BlockEstimate::antidiagonal;
-  entry.stride = stride == 0 ? 16 : stride;
-  return entry;
-}
-HeadEntry a_shape(double window, double share = 0) {
-  HeadEntry entry = head_of(Pattern::a_shape, 4);
-  entry.local[0] = window;
-  if (share > 0) entry.share[0] = share;
-  return entry;
-}
-
-PlanShape shape_of(int64_t n_q, int64_t n_kv, int heads, int kv_heads, int head_dim,
-                   Element element) {
-  return {.n_q = n_q,
-          .n_kv = n_kv,
-          .heads = heads,
-          .kv_heads = kv_heads,
-          .head_dim = head_dim,
-          .element = element};
-}
 
 template <class T, int kDim>
 void check_mixed(int64_t n_q, int64_t n_kv, uint64_t seed) {
@@ -172,26 +127,20 @@ TEST_CASE("heads pool their shares, and layers hand on what they left") {
 }
 
 TEST_CASE("heads without a threshold find the one that spends their share") {
-  const auto spend = [](HeadEntry entry, double share) {
-    if (entry.pattern != Pattern::a_shape) entry.density.clear();
-    entry.share[0] = share;
-    // Of a length that is not the call's: a window is then not trusted either.
-    if (entry.pattern == Pattern::a_shape) entry.share = {{100, share}};
-    return entry;
-  };
   for (const double share : {0.01, 0.3, 0.6, 3.0}) {
     INFO("share " << share);
     const PlanShape shape = shape_of(520, 640, 6, 2, 64, Element::bf16);
     HeadConfig config = config_of(
-        shape, {{spend(stripe(1), share), spend(vertical(Pattern::vertical_slash, 1), share),
-                 stripe(0.2, 0.3), spend(vertical(Pattern::stripe_vertical_slash, 1), share),
-                 spend(a_shape(100), share), spend(blocks(16, 1), share)}});
+        shape, {{spending(stripe(1), share), spending(vertical(Pattern::vertical_slash, 1), share),
+                 stripe(0.2, 0.3), spending(vertical(Pattern::stripe_vertical_slash, 1), share),
+                 spending(a_shape(100), share), spending(blocks(16, 1), share)}});
     DeviceRun<bf16, 64> run(config, shape);
     CHECK(run.check(300, 2) == "");
   }
   const PlanShape shape = shape_of(70, 333, 2, 1, 128, Element::f16);
-  DeviceRun<f16, 128> run(config_of(shape, {{spend(blocks(0, 1), 0.5), spend(blocks(8, 1), 0.5)}}),
-                          shape, {.wave_bytes = 1});
+  DeviceRun<f16, 128> run(
+      config_of(shape, {{spending(blocks(0, 1), 0.5), spending(blocks(8, 1), 0.5)}}), shape,
+      {.wave_bytes = 1});
   CHECK(run.check(310, 3) == "");
 }
 

@@ -27,9 +27,11 @@ BY_HEAD_DIM = {'attend': 'TileShape<{}>::kBytes', 'stripe': 'StripeShape<{}>::kB
 OF_NONE = {
     'index.cu': {'count_keys': 'IndexShape::kBytes', 'order_items': 'IndexShape::kOrderBytes',
                  'write_keys': 'IndexShape::kBytes'},
-    'estimate.cu': {'vertical_evidence': 'kDiagonalBytes', 'key_means': 'SelectShape::kNone',
-                    'vertical_codes': '', 'pooled': 'PooledShape::kBytes'},
-    'select.cu': {'find_cuts': 'SelectShape::kCutBytes',
+    'estimate.cu': {'vertical_evidence': 'kDiagonalBytes', 'key_means': '0',
+                    'vertical_codes': '0', 'pooled': 'PooledShape::kBytes'},
+    'select.cu': {'count_tiles': 'SelectShape::kCutBytes',
+                  'find_threshold': 'SelectShape::kThresholdBytes',
+                  'find_cuts': 'SelectShape::kCutBytes',
                   'raise_thresholds': 'SelectShape::kRaiseBytes',
                   'select_keys': 'SelectShape::kSelectBytes',
                   'report_heads': 'SelectShape::kSelectBytes'},
@@ -48,8 +50,9 @@ def shared_bytes(root, cxx, folder):
     source = folder / 'shared.cpp'
     kernels = {(name, dim): of.format(dim) for name, of in BY_HEAD_DIM.items() for dim in HEAD_DIMS}
     kernels.update({(name, '-'): of for source in OF_NONE.values() for name, of in source.items()})
-    source.write_text('#include <cstdio>\n#include "kernels/cuda/tile_shape.h"\nint main() {\n' + ''.join(
-        f'std::printf("%u\\n", mi::kernels::cuda::{of});\n' for of in kernels.values()) + '}\n')
+    source.write_text('#include <cstdio>\n#include "kernels/cuda/tile_shape.h"\n'
+        'using namespace mi::kernels::cuda;\nint main() {\n' + ''.join(
+        f'std::printf("%u\\n", uint32_t{{{of}}});\n' for of in kernels.values()) + '}\n')
     run(cxx, '-std=c++20', '-I', root, source, '-o', folder / 'shared')
     return dict(zip(kernels, map(int, run(folder / 'shared').split())))
 
@@ -64,9 +67,11 @@ def lines_of(nvcc, root, folder, source, names, dim, shared):
     targets = [f'-gencode=arch=compute_{sm},code=sm_{sm}' for sm in DEVICES]
     log = run(nvcc, '-std=c++20', '-O3', '-I', root, '-Xptxas', '-v', *targets, '-fatbin', source,
               '-o', folder / 'fatbin')
-    found = re.findall(rf"entry function '\w+?\d({'|'.join(names)})(?:_bf16)?\w+' for 'sm_(\w+)'.*?"
+    found = re.findall(rf"entry function '(\w+?\d({'|'.join(names)})\w*)' for 'sm_(\w+)'.*?"
                        r'(\d+) bytes spill stores.*?Used (\d+) registers', log, re.S)
-    for name, sm, spilled, registers in sorted(found):
+    for symbol, name, sm, spilled, registers in sorted(found, key=lambda of: of[1:3]):
+        if re.search('(?<!b)f16', symbol):
+            continue
         fit = blocks(sm, int(registers), shared[name, dim], MORE_WARPS.get(name, WARPS))
         yield f'{name} {sm} {dim} {registers} {shared[name, dim]} {spilled} {fit}'
 
@@ -78,7 +83,7 @@ def table(root, cxx, nvcc, folder):
              + re.search(r'release [\d.]+', run(nvcc, '--version')).group()]
     for dim in HEAD_DIMS:
         source = folder / f'{dim}.cu'
-        # Elements differ in one instruction of the same shape: bf16 speaks for f16.
+        # Elements differ in one instruction of the same shape: bf16 speaks for f16, everywhere.
         source.write_text(text.replace('@MI_ELEMENT@', 'bf16').replace('@MI_HEAD_DIM@', str(dim)))
         lines += lines_of(nvcc, root, folder, source, BY_HEAD_DIM, dim, shared)
     for name, kernels in OF_NONE.items():
