@@ -73,8 +73,10 @@ struct SelectCall {
   RowBlock* blocks = nullptr;      // [num_heads, row_blocks()]
   Cut* cuts = nullptr;             // [num_heads, row_blocks(), kRaises + 1]
   // Of the heads that share a cap; if none does, `raise` is neither written nor read.
-  double cap = 0;             // tiles that they may execute, and what *unspent holds
-  double second_look = 0;     // tiles that a raise takes from it
+  double cap = 0;  // tiles that they may execute, and what *unspent holds
+  // Tiles that a raise takes from it: what estimating once more costs on the CPU. Here it costs
+  // nothing, but so both select the same keys.
+  double second_look = 0;
   double* unspent = nullptr;  // [1] handed from layer to layer
   int32_t* raise = nullptr;   // [1]
 };

@@ -5,9 +5,11 @@
 //
 // State: the kernels have been run by the emulator of tests/cuda only, never on hardware.
 //
-// Offered: bf16 and f16; dense, a_shape and stripe by density, with or without a cap. Other
-// patterns and heads that spend a share without a threshold are refused by make(). One sequence a
-// call.
+// Offered: bf16 and f16; every pattern by density, by share or by both, caps pooled, chunks of a
+// prompt. Not offered, and refused by make(): f32, and the published forms by counts. One sequence
+// a call. Unlike on the CPU a row block runs dense not where gathering is slow but where its keys
+// find no room in the index (DeviceLayers), and a head without a threshold that looks at columns
+// and diagonals finds those twice.
 #pragma once
 
 #include <cstddef>
@@ -38,6 +40,7 @@ class DevicePlan {
   // until the stream gets there.
   [[nodiscard]] Status upload(std::byte* table, CUstream_st* stream) const;
 
+  // Kernels are loaded when they are first launched: before a capture, run a layer once.
   // o and lse (which may be null) are complete when the stream gets there. n_q and n_kv of
   // `tensors` are the plan's own; T is its element. Errors: unsupported strides or alignment
   // (kernels::cuda::check_sequence), no device, a refused launch.

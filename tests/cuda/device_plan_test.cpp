@@ -156,19 +156,22 @@ TEST_CASE("a row block whose keys find no room runs dense") {
 }
 
 TEST_CASE("a device plan executes the tiles that a plan on the CPU does") {
-  const PlanShape shape = shape_of(640, 640, 4, 2, 64, Element::bf16);
-  HeadConfig config =
-      config_of(shape, {{stripe(0.1, 0.3), stripe(0.2), a_shape(200, 0.4), HeadEntry{}}});
+  const PlanShape shape = shape_of(640, 640, 8, 2, 64, Element::bf16);
+  HeadConfig config = config_of(
+      shape,
+      {{stripe(0.1, 0.3), stripe(0.2), a_shape(200, 0.4), spending(stripe(1), 0.4),
+        vertical(Pattern::vertical_slash, 0.3, 0.3), vertical(Pattern::stripe_vertical_slash, 0.2),
+        blocks(0, 0.1, 0.3), blocks(8, 0.1)}});
   const auto plan = runtime::Plan::make(config, shape, **kernels::choose_backend("cpu_generic"), 1);
   REQUIRE(plan);
   LayerTensors<bf16> tensors(shape, 70, 2);
   AlignedBuffer<char> memory(plan->workspace_bytes());
-  std::vector<runtime::HeadStats> stats(4);
+  std::vector<runtime::HeadStats> stats(8);
   runtime::Unspent left;
-  REQUIRE(plan->run(0, TensorView<const bf16, 3>(tensors.narrow_q.data(), {4, 640, 64}),
+  REQUIRE(plan->run(0, TensorView<const bf16, 3>(tensors.narrow_q.data(), {8, 640, 64}),
                     TensorView<const bf16, 3>(tensors.narrow_k.data(), {2, 640, 64}),
                     TensorView<const bf16, 3>(tensors.narrow_v.data(), {2, 640, 64}),
-                    TensorView<bf16, 3>(tensors.o.data(), {4, 640, 64}), {}, memory.data(), stats,
+                    TensorView<bf16, 3>(tensors.o.data(), {8, 640, 64}), {}, memory.data(), stats,
                     left));
   CHECK(stats[0].capped);
 
@@ -177,7 +180,7 @@ TEST_CASE("a device plan executes the tiles that a plan on the CPU does") {
   DeviceBytes table(layers->table().size()), workspace(layers->workspace_bytes());
   std::copy(layers->table().begin(), layers->table().end(), table.data);
   double unspent = 0;
-  std::vector<kernels::cuda::HeadReport> reports(4);
+  std::vector<kernels::cuda::HeadReport> reports(8);
   GlobalMemory everything;
   everything.add(nullptr, SIZE_MAX, true);
   std::string wrong;
@@ -186,8 +189,37 @@ TEST_CASE("a device plan executes the tiles that a plan on the CPU does") {
   REQUIRE(calls);
   REQUIRE(runtime::for_each_launch(*calls, EmulatedLaunch<bf16, 64>(everything, wrong)));
   CHECK(wrong == "");
-  for (size_t h = 0; h < 4; ++h) CHECK(reports[h].tiles == stats[h].tiles);
+  for (size_t h = 0; h < reports.size(); ++h) {
+    INFO("head " << h);
+    CHECK(reports[h].tiles == stats[h].tiles);
+  }
   CHECK(unspent == Approx(left.tiles).margin(1e-9));
+}
+
+TEST_CASE("a chunk of a prompt has the prompt's last rows and no caps") {
+  PlanShape shape = shape_of(100, 300, 2, 1, 64, Element::bf16);
+  shape.prompt_tokens = 340;
+  HeadConfig config = config_of(shape, {{stripe(0.1, 0.1), a_shape(64, 0.1)}});
+  config.kernel.last = 64;
+  DeviceRun<bf16, 64> run(config, shape);
+  CHECK(run.check(80, 2) == "");
+  CHECK(run.raises().empty());
+}
+
+TEST_CASE("the ready configs run on a device, at lengths of theirs and longer ones") {
+  for (const char* name : {"5", "10", "15", "25"}) {
+    const auto config = runtime::load_config(
+        std::string(MI_SOURCE_DIR "/configs/smollm2-135m-instruct-") + name + ".yaml");
+    REQUIRE(config);
+    for (const int64_t tokens : {64, 8192, 32768}) {
+      INFO(name << " % at " << tokens);
+      const auto layers =
+          DeviceLayers::make(*config, shape_of(tokens, tokens, 9, 3, 64, Element::bf16), {});
+      REQUIRE(layers);
+      CHECK(layers->layers() == 30);
+      CHECK(layers->workspace_bytes() < size_t{2} << 30);
+    }
+  }
 }
 
 TEST_CASE("what a device plan does not offer it refuses by name") {
