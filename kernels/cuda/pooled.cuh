@@ -70,8 +70,10 @@ MI_DEVICE void block_code_pooled(const PooledCall<T>& call) {
   ptx::store_shared_float(sums + ptx::thread() * 8, top);
   ptx::store_shared_float(sums + ptx::thread() * 8 + 4, sum);
   ptx::barrier();
+  MI_NO_UNROLL
   for (uint32_t t = 0; t < kThreads; ++t) top = fmaxf(top, ptx::load_shared_float(sums + t * 8));
   sum = 0;
+  MI_NO_UNROLL
   for (uint32_t t = 0; t < kThreads; ++t)
     sum += ptx::load_shared_float(sums + t * 8 + 4) *
            ptx::exp2_approx(ptx::load_shared_float(sums + t * 8) - top);

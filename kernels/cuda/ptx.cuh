@@ -15,6 +15,7 @@
 #define MI_DEVICE __device__ __forceinline__
 #define MI_UNROLL _Pragma("unroll")
 #define MI_UNROLL_BY_2 _Pragma("unroll 2")
+#define MI_NO_UNROLL _Pragma("unroll 1")
 
 namespace mi::kernels::cuda::ptx {
 

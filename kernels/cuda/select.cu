@@ -1,6 +1,7 @@
 #include "kernels/cuda/select.cuh"
 
 #include "kernels/cuda/device_kernel.cuh"
+#include "kernels/cuda/spend.cuh"
 
 namespace mi::kernels::cuda {
 namespace {

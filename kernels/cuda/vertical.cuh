@@ -24,6 +24,21 @@ MI_DEVICE float* partial_of(const VerticalCall<T>& call, int64_t slot, int64_t c
   return call.partial + (slot * call.chunks() + chunk) * 128;
 }
 
+// log2 of a row's sum over all chunks; 0 for one that is not there.
+template <class T>
+MI_DEVICE float row_sum(const VerticalCall<T>& call, int64_t slot, int row, int rows) {
+  if (row >= rows) return 0;
+  float top = kNegativeInfinity;
+  for (int64_t c = 0; c < call.chunks(); ++c)
+    top = fmaxf(top, ptx::load(partial_of(call, slot, c) + row));
+  float sum = 0;
+  for (int64_t c = 0; c < call.chunks(); ++c) {
+    const float* partial = partial_of(call, slot, c) + row;
+    sum += ptx::load(partial + 64) * ptx::exp2_approx(ptx::load(partial) - top);
+  }
+  return top + ptx::log2_approx(sum);
+}
+
 // kStore: probabilities, by way of the sums; else the sums.
 template <class T, int kHeadDim, bool kStore>
 MI_DEVICE void block_vertical(const VerticalCall<T>& call) {
@@ -87,55 +102,47 @@ MI_DEVICE void block_vertical(const VerticalCall<T>& call) {
       shared, q, [&](int r) { return r < rows ? of.shape.n_q - rows + r : kNoRow; });
   copy_tile(0);
   ptx::commit_copies();
-  SoftmaxState softmax;
-  // log2 of the rows' sums over all chunks.
-  float whole[2] = {0, 0};
-  if (kStore) {
-    MI_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      float top = kNegativeInfinity;
-      for (int64_t c = 0; c < call.chunks(); ++c)
-        top = fmaxf(top, ptx::load(partial_of(call, slot, c) + row[half]));
-      float sum = 0;
-      for (int64_t c = 0; c < call.chunks(); ++c) {
-        const float* partial = partial_of(call, slot, c) + row[half];
-        if (row[half] < rows)
-          sum += ptx::load(partial + 64) * ptx::exp2_approx(ptx::load(partial) - top);
-      }
-      whole[half] = row[half] < rows ? top + ptx::log2_approx(sum) : 0.0f;
+  const auto for_each_tile = [&](const auto& use) {
+    for (int tile = 0; tile < tiles; ++tile) {
+      ptx::wait_copies<0>();
+      ptx::barrier();
+      if (tile + 1 < tiles) copy_tile(tile + 1);
+      ptx::commit_copies();
+      Scores s = {};
+      score(s, tile);
+      use(s, tile);
     }
-  }
-  for (int tile = 0; tile < tiles; ++tile) {
-    ptx::wait_copies<0>();
-    ptx::barrier();
-    if (tile + 1 < tiles) copy_tile(tile + 1);
-    ptx::commit_copies();
-    Scores s = {};
-    score(s, tile);
-    if (!kStore) {
+  };
+  if constexpr (kStore) {
+    float whole[2];
+    MI_UNROLL
+    for (int half = 0; half < 2; ++half) whole[half] = row_sum(call, slot, row[half], rows);
+    for_each_tile([&](Scores& s, int tile) {
+      MI_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        float* p = call.p + (slot * 64 + row[half]) * call.stride() + first_key +
+                   int64_t{tile} * kTile + lane % 4 * 2;
+        MI_UNROLL
+        for (int j = 0; j < kTile / 8; ++j)
+          ptx::store(reinterpret_cast<ptx::Floats2*>(p + 8 * j),
+                     {ptx::exp2_approx(fmaf(s[j][2 * half], exponent.factor, -whole[half])),
+                      ptx::exp2_approx(fmaf(s[j][2 * half + 1], exponent.factor, -whole[half]))});
+      }
+    });
+  } else {
+    SoftmaxState softmax;
+    for_each_tile([&](Scores& s, int) {
       float shrink[2];
       softmax.update(s, exponent.factor, shrink);
-      continue;
-    }
+    });
+    softmax.finish();
+    if (lane % 4 != 0) return;
     MI_UNROLL
     for (int half = 0; half < 2; ++half) {
-      float* p = call.p + (slot * 64 + row[half]) * call.stride() + first_key +
-                 int64_t{tile} * kTile + lane % 4 * 2;
-      MI_UNROLL
-      for (int j = 0; j < kTile / 8; ++j)
-        ptx::store(reinterpret_cast<ptx::Floats2*>(p + 8 * j),
-                   {ptx::exp2_approx(fmaf(s[j][2 * half], exponent.factor, -whole[half])),
-                    ptx::exp2_approx(fmaf(s[j][2 * half + 1], exponent.factor, -whole[half]))});
+      float* partial = partial_of(call, slot, chunk) + row[half];
+      ptx::store(partial, softmax.top[half] * exponent.factor);
+      ptx::store(partial + 64, softmax.sum[half]);
     }
-  }
-  if (kStore) return;
-  softmax.finish();
-  if (lane % 4 != 0) return;
-  MI_UNROLL
-  for (int half = 0; half < 2; ++half) {
-    float* partial = partial_of(call, slot, chunk) + row[half];
-    ptx::store(partial, softmax.top[half] * exponent.factor);
-    ptx::store(partial + 64, softmax.sum[half]);
   }
 }
 

@@ -13,6 +13,7 @@
 #define MI_DEVICE inline
 #define MI_UNROLL
 #define MI_UNROLL_BY_2
+#define MI_NO_UNROLL
 
 namespace mi::kernels::cuda::ptx {
 
