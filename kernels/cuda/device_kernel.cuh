@@ -38,6 +38,7 @@ DeviceKernel count_tiles_kernel();
 DeviceKernel find_threshold_kernel();
 // Of SelectCall.
 DeviceKernel find_cuts_kernel();
+DeviceKernel add_tiles_kernel();
 DeviceKernel raise_thresholds_kernel();
 DeviceKernel select_keys_kernel();
 DeviceKernel report_heads_kernel();  // of ReportCall

@@ -194,7 +194,10 @@ Status launch_select(const SelectCall& call, bool shares_cap, CUstream_st* strea
   MI_CHECK(check_count("row blocks", blocks));
   MI_CHECK(check_device(find_cuts_kernel()));  // which takes the most of it
   MI_CHECK(launch(find_cuts_kernel(), call, blocks, stream));
-  if (shares_cap) MI_CHECK(launch(raise_thresholds_kernel(), call, 1, stream));
+  if (shares_cap) {
+    MI_CHECK(launch(add_tiles_kernel(), call, call.num_heads, stream));
+    MI_CHECK(launch(raise_thresholds_kernel(), call, 1, stream));
+  }
   return launch(select_keys_kernel(), call, blocks, stream);
 }
 

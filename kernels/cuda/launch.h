@@ -41,7 +41,7 @@ Status launch_pooled(const PooledCall<T>& call, CUstream_st* stream);
 template <class T>
 Status launch_antidiagonal(const AntidiagonalCall<T>& call, int head_dim, CUstream_st* stream);
 
-// Selects the keys of all row blocks from codes that are there, in two launches, or three where
+// Selects the keys of all row blocks from codes that are there, in two launches, or four where
 // heads share a cap; same stream, same errors as launch_attend.
 Status launch_select(const SelectCall& call, bool shares_cap, CUstream_st* stream);
 // Finds thresholds from codes that are bins, in two launches.

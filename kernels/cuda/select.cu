@@ -16,9 +16,11 @@ __global__ void __launch_bounds__(SelectShape::kCodes)
 __global__ void __launch_bounds__(kThreads) find_cuts(const __grid_constant__ SelectCall call) {
   block_find_cuts(call);
 }
-__global__ void __launch_bounds__(SelectShape::kRaiseThreads)
-    raise_thresholds(const __grid_constant__ SelectCall call) {
-  block_raise_thresholds(call);
+__global__ void __launch_bounds__(kThreads) add_tiles(const __grid_constant__ SelectCall call) {
+  block_add_tiles(call);
+}
+__global__ void __launch_bounds__(32) raise_thresholds(const __grid_constant__ SelectCall call) {
+  warp_raise_thresholds(call);
 }
 __global__ void __launch_bounds__(kThreads) select_keys(const __grid_constant__ SelectCall call) {
   block_select_keys(call);
@@ -42,9 +44,11 @@ DeviceKernel find_threshold_kernel() {
 DeviceKernel find_cuts_kernel() {
   return {reinterpret_cast<const void*>(&find_cuts), SelectShape::kCutBytes, kThreads};
 }
+DeviceKernel add_tiles_kernel() {
+  return {reinterpret_cast<const void*>(&add_tiles), SelectShape::kSelectBytes, kThreads};
+}
 DeviceKernel raise_thresholds_kernel() {
-  return {reinterpret_cast<const void*>(&raise_thresholds), SelectShape::kRaiseBytes,
-          SelectShape::kRaiseThreads};
+  return {reinterpret_cast<const void*>(&raise_thresholds), 0, 32};
 }
 DeviceKernel select_keys_kernel() {
   return {reinterpret_cast<const void*>(&select_keys), SelectShape::kSelectBytes, kThreads};

@@ -1,6 +1,7 @@
-// Selection: byte codes of an estimate, forced keys and windows become bitmaps. Three launches:
+// Selection: byte codes of an estimate, forced keys and windows become bitmaps. Four launches:
 //   cut    a block of threads a row block: what it would attend after each number of raises
-//   raise  one block of threads: how often thresholds rise, so that their heads keep to their caps
+//   add    a block of threads a head: tiles that it would execute
+//   raise  one warp: how often thresholds rise, so that their heads keep to their caps
 //   select a block of threads a row block: its bitmap
 //
 // With codes kept, a raised threshold is another cut through the same codes: nothing is estimated
@@ -14,46 +15,63 @@
 
 namespace mi::kernels::cuda {
 
-MI_DEVICE void block_raise_thresholds(const SelectCall& call) {
-  constexpr uint32_t kBlock = SelectShape::kRaiseThreads;
+// A block of threads a head.
+MI_DEVICE void block_add_tiles(const SelectCall& call) {
   const int64_t row_blocks = call.shape.row_blocks();
+  const Cut* cuts = call.cuts + ptx::block() * row_blocks * (kRaises + 1);
   int64_t tiles[kRaises + 1] = {};
-  for (int64_t head = 0; head < call.num_heads; ++head) {
-    if (ptx::load(&call.heads[head].shares_cap) == 0) continue;
-    for (int64_t m = ptx::thread(); m < row_blocks; m += kBlock) {
-      const Cut* cuts = call.cuts + (head * row_blocks + m) * (kRaises + 1);
-      MI_UNROLL
-      for (int i = 0; i <= kRaises; ++i) tiles[i] += ptx::load(&cuts[i].tiles);
-    }
+  for (int64_t m = ptx::thread(); m < row_blocks; m += kThreads) {
+    MI_UNROLL
+    for (int i = 0; i <= kRaises; ++i) tiles[i] += ptx::load(&cuts[m * (kRaises + 1) + i].tiles);
   }
   MI_UNROLL
-  for (int i = 0; i <= kRaises; ++i)
-    block_sum_before<kBlock>(tiles[i], ptx::shared_base(), tiles[i]);
-  if (ptx::thread() != 0) return;
-  double affordable = ptx::load(call.unspent) + call.cap;
-  int32_t raise = 0;
-  auto spent = static_cast<double>(tiles[0]);
-  if (spent > affordable) {
-    affordable -= call.second_look;
-    MI_UNROLL
-    for (int i = 1; i <= kRaises; ++i)
-      if (i == 1 || spent > affordable) {
-        raise = i;
-        spent = static_cast<double>(tiles[i]);
-      }
+  for (int i = 0; i <= kRaises; ++i) {
+    block_sum_before<kThreads>(tiles[i], ptx::shared_base(), tiles[i]);
+    if (ptx::thread() == 0) ptx::store(call.tiles + ptx::block() * (kRaises + 1) + i, tiles[i]);
   }
-  ptx::store(call.unspent, affordable - spent);
-  ptx::store(call.raise, raise);
 }
 
-MI_DEVICE int32_t raise_of(const SelectCall& call, const HeadRule* rule) {
-  return ptx::load(&rule->shares_cap) == 0 ? 0 : ptx::load(call.raise);
+// What a head that shares a cap takes from it after so many raises of the others, 0 being none.
+struct RaisedHead {
+  double as_it_is;
+  double raised;
+
+  MI_DEVICE RaisedHead(const SelectCall& call, int64_t head, int32_t raise) {
+    const int64_t* tiles = call.tiles + head * (kRaises + 1);
+    as_it_is = static_cast<double>(ptx::load(tiles));
+    raised =
+        ptx::load(&call.heads[head].second_look) + static_cast<double>(ptx::load(tiles + raise));
+    if (raise == 0) raised = as_it_is;
+  }
+  [[nodiscard]] MI_DEVICE double cost() const { return raised < as_it_is ? raised : as_it_is; }
+};
+
+// One warp: thread i of it looks at i raises.
+MI_DEVICE void warp_raise_thresholds(const SelectCall& call) {
+  const auto lane = static_cast<int32_t>(ptx::thread());
+  const int32_t mine = lane < kRaises ? lane : kRaises;
+  const double affordable = ptx::load(call.unspent) + call.cap;
+  double cost = 0;
+  for (int64_t head = 0; head < call.num_heads; ++head)
+    if (ptx::load(&call.heads[head].shares_cap) != 0) cost += RaisedHead(call, head, mine).cost();
+  int32_t raise = 0;
+  while (raise < kRaises && !ptx::any(lane == raise && cost <= affordable)) ++raise;
+  for (int64_t head = lane; head < call.num_heads; head += 32) {
+    const RaisedHead of(call, head, raise);
+    ptx::store(call.raises + head, of.raised < of.as_it_is ? raise : 0);
+  }
+  ptx::warp_barrier();
+  if (lane == raise) ptx::store(call.unspent, affordable - cost);
+}
+
+MI_DEVICE int32_t raise_of(const SelectCall& call, int64_t head) {
+  return ptx::load(&call.heads[head].shares_cap) == 0 ? 0 : ptx::load(call.raises + head);
 }
 
 MI_DEVICE void block_select_keys(const SelectCall& call) {
   const RowBlockOf of(call);
   if (of.block.keys == nullptr) return;
-  const int32_t raise = raise_of(call, of.rule);
+  const int32_t raise = raise_of(call, of.head);
   const Cut cut = ptx::load(of.cuts + raise);
   UnforcedKeys unforced(of.rule, of.block);
   const bool has_codes = ptx::load(&of.rule->rule) == KeyRule::codes;
@@ -106,8 +124,7 @@ MI_DEVICE void block_report_head(const ReportCall& call) {
     tiles += call.index.size.most_tiles - ptx::load(missing + m);
   block_sum_before<kThreads>(tiles, ptx::shared_base(), tiles);
   if (ptx::thread() == 0)
-    ptx::store(call.heads + ptx::block(),
-               HeadReport{tiles, raise_of(call.select, call.select.heads + ptx::block())});
+    ptx::store(call.heads + ptx::block(), HeadReport{tiles, raise_of(call.select, ptx::block())});
 }
 
 // One warp.

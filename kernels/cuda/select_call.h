@@ -28,6 +28,9 @@ enum class KeyRule : int32_t {
 struct HeadRule {
   KeyRule rule = KeyRule::every_key;
   int32_t shares_cap = 0;  // 1: its threshold may rise with those of others
+  // Tiles that this takes from the cap, what estimating once more costs on the CPU: a head that it
+  // saves less keeps its threshold. Here it costs nothing, but so both select the same keys.
+  double second_look = 0;
   int32_t sink = 0;
   int32_t local = 0;
   int32_t last = 0;
@@ -72,13 +75,11 @@ struct SelectCall {
   uint64_t* words = nullptr;       // [num_heads, shape.count()]
   RowBlock* blocks = nullptr;      // [num_heads, row_blocks()]
   Cut* cuts = nullptr;             // [num_heads, row_blocks(), kRaises + 1]
-  // Of the heads that share a cap; if none does, `raise` is neither written nor read.
-  double cap = 0;  // tiles that they may execute, and what *unspent holds
-  // Tiles that a raise takes from it: what estimating once more costs on the CPU. Here it costs
-  // nothing, but so both select the same keys.
-  double second_look = 0;
+  // Of the heads that share a cap; if none does, neither `tiles` nor `raises` is written or read.
+  double cap = 0;             // tiles that they may execute, and what *unspent holds
   double* unspent = nullptr;  // [1] handed from layer to layer
-  int32_t* raise = nullptr;   // [1]
+  int64_t* tiles = nullptr;   // [num_heads, kRaises + 1] of all row blocks
+  int32_t* raises = nullptr;  // [num_heads]
 };
 
 // Codes of estimates whose threshold is to be found are bins, an eighth of an octave each, from

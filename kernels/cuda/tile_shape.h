@@ -96,9 +96,7 @@ struct SelectShape {
   static constexpr uint32_t kSums = kWarps * kCodes * 4;
   static constexpr uint32_t kCutBytes = kSums + block_sum_bytes(kThreads);
   static constexpr uint32_t kSelectBytes = block_sum_bytes(kThreads);
-  static constexpr uint32_t kRaiseThreads = 512;  // one block sums up all row blocks
   static constexpr uint32_t kThresholdBytes = kCodes * 4;
-  static constexpr uint32_t kRaiseBytes = block_sum_bytes(kRaiseThreads);
 };
 
 // The same for the index build.

@@ -46,7 +46,7 @@ void append(std::vector<std::byte>& to, std::span<const T> from) {
 
 // Offsets into the workspace; what a wave needs to the end.
 struct DeviceLayers::Places {
-  size_t sequence = 0, raise = 0, found = 0, spent = 0, words = 0, blocks = 0, cuts = 0,
+  size_t sequence = 0, tiles = 0, raises = 0, found = 0, spent = 0, words = 0, blocks = 0, cuts = 0,
          partial = 0, p = 0, evidence = 0, means = 0, index = 0, codes = 0, end = 0;
 };
 
@@ -71,7 +71,8 @@ DeviceLayers::Places DeviceLayers::places(int heads) const {
     return place;
   };
   at.sequence = take(sizeof(kernels::cuda::Sequence<bf16>));
-  at.raise = take(sizeof(int32_t));
+  at.tiles = take(static_cast<size_t>(heads) * (kernels::cuda::kRaises + 1) * sizeof(int64_t));
+  at.raises = take(static_cast<size_t>(heads) * sizeof(int32_t));
   at.found = take(static_cast<size_t>(heads) * sizeof(float));
   at.spent = take(static_cast<size_t>(std::min(heads, most_spending_) * words_.row_blocks()) *
                   kernels::cuda::SelectShape::kCodes * sizeof(int32_t));
@@ -178,8 +179,6 @@ DeviceLayers::Wave DeviceLayers::make_wave(std::span<const HeadPlan> heads, int 
     if (!head.tile_cap || head.resolved.spend_share) continue;
     wave.shares_cap = true;
     wave.cap += *head.tile_cap;
-    wave.second_look += head.estimator->rows_flops({shape_.n_q, shape_.n_kv, shape_.head_dim}) /
-                        tile_flops(shape_.head_dim);
   }
   return wave;
 }
@@ -272,12 +271,12 @@ Result<WaveCalls<T>> DeviceLayers::wave(int layer, int wave,
                   .shape = words_,
                   .codes = shared.codes,
                   .cap = of.cap,
-                  .second_look = of.second_look,
                   .unspent = memory.unspent};
   put(calls.select.words, at.words);
   put(calls.select.blocks, at.blocks);
   put(calls.select.cuts, at.cuts);
-  put(calls.select.raise, at.raise);
+  put(calls.select.tiles, at.tiles);
+  put(calls.select.raises, at.raises);
   calls.spend.select = calls.select;
   calls.spend.which = reinterpret_cast<const int32_t*>(memory.table + of.spending.place);
   calls.spend.count = of.spending.count;

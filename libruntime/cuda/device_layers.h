@@ -118,7 +118,6 @@ class DeviceLayers {
     HeadList spending;
     bool shares_cap = false;
     double cap = 0;
-    double second_look = 0;
   };
   struct Places;  // of a wave's arrays in the workspace
 

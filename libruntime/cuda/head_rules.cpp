@@ -89,6 +89,9 @@ HeadRule rule_of(const HeadPlan& head, const PlanShape& shape) {
   const bool spends = head.resolved.spend_share;
   const auto tiles = static_cast<int64_t>(std::max(0.0, head.tile_cap.value_or(0)));
   rule.shares_cap = head.tile_cap && !spends ? 1 : 0;
+  if (rule.shares_cap != 0)
+    rule.second_look = head.estimator->rows_flops({shape.n_q, shape.n_kv, shape.head_dim}) /
+                       tile_flops(shape.head_dim);
   rule.density = head.resolved.lambda;
   rule.joins = params.pattern == Pattern::stripe_vertical_slash ? 1 : 0;
   rule.rule = params.pattern == Pattern::a_shape ? KeyRule::window : KeyRule::codes;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -201,16 +202,25 @@ class DeviceRun {
   [[nodiscard]] int64_t no_room() const { return no_room_; }
 
  private:
+  // A head that shares a cap.
+  struct Pooled {
+    double second_look = 0;
+    bool is_raised = false;
+    double spent = 0;  // tiles
+    // Tiles after each raise, by libruntime's estimates at least and at most.
+    std::array<double, runtime::kRaises + 1> least{}, most{};
+  };
+
   std::string check_wave(int layer, const WaveCalls<T>& calls, LayerTensors<T>& tensors,
                          double before, double after) {
     const kernels::cuda::SelectCall& select = calls.select;
-    const int raise = calls.shares_cap ? *select.raise : 0;
+    int raise = 0;  // of those that were raised
+    for (int i = 0; i < select.num_heads && calls.shares_cap; ++i)
+      if (select.heads[i].shares_cap != 0) raise = std::max(raise, select.raises[i]);
     if (calls.shares_cap) raises_.push_back(raise);
     no_room_ += calls.index.totals->no_room;
-    // Tiles that the heads sharing a cap execute after each raise, at least and at most.
-    std::vector<int64_t> least(runtime::kRaises + 1), most(least);
+    std::vector<Pooled> pool;
     std::string wrong;
-    int64_t spent = 0;
     for (int i = 0; i < select.num_heads; ++i) {
       const int h = select.first_head + i;
       const runtime::HeadPlan& plan =
@@ -219,7 +229,8 @@ class DeviceRun {
       const bool dense = plan.resolved.params.pattern == runtime::Pattern::dense;
       const bool spends = plan.resolved.spend_share;
       const bool pools = plan.tile_cap && !spends;
-      const int steps = pools ? raise : 0;
+      const int steps = pools ? select.raises[i] : 0;
+      Pooled pooled{.second_look = select.heads[i].second_look, .is_raised = steps > 0};
       const auto e = dense ? std::vector<float>() : host_estimates(*plan.estimator, head);
       float threshold = plan.resolved.lambda;
       if (spends) {
@@ -249,15 +260,17 @@ class DeviceRun {
         }
         tiles += runtime::tiles_for(count);
         if (pools) {
-          for (size_t n = 0; n < least.size(); ++n) {
+          for (size_t n = 0; n <= runtime::kRaises; ++n) {
             const KeyCount above = keys_above(row, keys, lambda(static_cast<int>(n)));
-            least[n] += runtime::tiles_for(above.sure);
-            most[n] += runtime::tiles_for(above.perhaps);
+            pooled.least[n] += static_cast<double>(runtime::tiles_for(above.sure));
+            pooled.most[n] += static_cast<double>(runtime::tiles_for(above.perhaps));
           }
-          spent += select.cuts[(i * head.row_blocks() + m) * (runtime::kRaises + 1) + raise].tiles;
+          const int64_t cut = (i * head.row_blocks() + m) * (runtime::kRaises + 1);
+          pooled.spent += select.cuts[cut + steps].tiles;
         }
         wrong += check_output(tensors, head, h, m, words, place);
       }
+      if (pools) pool.push_back(pooled);
       const kernels::cuda::HeadReport& report = calls.report.heads[i];
       if (report.tiles != tiles || report.raise != steps)
         wrong += "report of head " + std::to_string(h) + ": " + std::to_string(report.tiles) +
@@ -265,17 +278,36 @@ class DeviceRun {
                  std::to_string(tiles) + " and " + std::to_string(steps) + "\n";
     }
     if (!calls.shares_cap) return after == before ? wrong : wrong + "unspent has changed\n";
-    const auto tiles_at = [](const std::vector<int64_t>& of, int n) {
-      return static_cast<double>(of[static_cast<size_t>(n)]);
-    };
-    const double affordable = before + select.cap;
-    const double left = affordable - (raise > 0 ? select.second_look : 0);
-    const bool enough = raise == runtime::kRaises || tiles_at(least, raise) <= left;
-    const bool needed = raise == 0 || tiles_at(most, raise - 1) > (raise > 1 ? left : affordable);
+    return wrong + check_raise(pool, raise, before + select.cap, after);
+  }
+
+  static std::string check_raise(const std::vector<Pooled>& pool, int raise, double affordable,
+                                 double after) {
+    std::vector<double> least(runtime::kRaises + 1), most(least);
+    double spent = 0;
+    bool useless = true;  // no head would be raised
+    std::string wrong;
+    for (const Pooled& head : pool) {
+      for (size_t n = 0; n < least.size(); ++n) {
+        const double look = n == 0 ? 0 : head.second_look;
+        least[n] += std::min(head.least[0], look + head.least[n]);
+        most[n] += std::min(head.most[0], look + head.most[n]);
+      }
+      spent += head.spent + (head.is_raised ? head.second_look : 0);
+      const auto at = static_cast<size_t>(raise == 0 ? runtime::kRaises : raise);
+      const bool may_pay = head.second_look + head.least[at] < head.most[0];
+      const bool must_pay = head.second_look + head.most[at] < head.least[0];
+      useless = useless && !must_pay;
+      if (raise > 0 && (head.is_raised ? !may_pay : must_pay)) wrong += "a head raised in vain\n";
+    }
+    const auto steps = static_cast<size_t>(raise);
+    const bool enough =
+        raise == runtime::kRaises || least[steps] <= affordable || (raise == 0 && useless);
+    const bool needed = raise == 0 || most[steps - 1] > affordable;
     if (!enough || !needed) wrong += "raise: got " + std::to_string(raise) + "\n";
-    if (after != left - static_cast<double>(spent))
+    if (std::abs(after - (affordable - spent)) > 1e-9)
       wrong += "unspent: got " + std::to_string(after) + ", expected " +
-               std::to_string(left - static_cast<double>(spent)) + "\n";
+               std::to_string(affordable - spent) + "\n";
     return wrong;
   }
 

@@ -64,9 +64,11 @@ class EmulatedLaunch {
     using Shape = kernels::cuda::SelectShape;
     const int64_t blocks = call.num_heads * call.shape.row_blocks();
     (void)run(blocks, kThreads, Shape::kCutBytes, [&] { kernels::cuda::block_find_cuts(call); });
-    if (shares_cap)
-      (void)run(1, Shape::kRaiseThreads, Shape::kRaiseBytes,
-                [&] { kernels::cuda::block_raise_thresholds(call); });
+    if (shares_cap) {
+      (void)run(call.num_heads, kThreads, Shape::kSelectBytes,
+                [&] { kernels::cuda::block_add_tiles(call); });
+      (void)run(1, 32, 0, [&] { kernels::cuda::warp_raise_thresholds(call); });
+    }
     return run(blocks, kThreads, Shape::kSelectBytes,
                [&] { kernels::cuda::block_select_keys(call); });
   }

@@ -33,12 +33,17 @@ std::string find_fault() {
   wrong += check_index(of, size);
   if (!wrong.empty()) return wrong;
   // Some raises, heads of every rule, more words than threads and all of them tied.
-  const HeadRule codes{KeyRule::codes, 1, 4, 32, 64, 1, {}};
+  HeadRule codes{.rule = KeyRule::codes, .shares_cap = 1, .second_look = 1.5};
+  codes.sink = 4;
+  codes.local = 32;
+  codes.last = 64;
   HeadRule window = window_rule(200, 4, 64);
   window.shares_cap = 1;
-  wrong = check_select({{200, 700}, {codes, window, HeadRule{}, codes}, 46, 1.5, 7}, 0, seed) +
-          check_select({{65, 64 * 140 + 3}, {{KeyRule::codes, 0, 3, 70, 1, 1, {}}}}, 4, seed) +
-          check_select({{65, 64 * 140 + 3}, {{KeyRule::codes, 0, 0, 0, 0, 1, {}}}}, 0, seed);
+  HeadRule alone = codes;
+  alone.shares_cap = 0;
+  wrong = check_select({{200, 700}, {codes, window, HeadRule{}, codes, alone}, 46, 7}, 0, seed) +
+          check_select({{65, 64 * 140 + 3}, {alone}}, 4, seed) +
+          check_select({{65, 64 * 140 + 3}, {HeadRule{.rule = KeyRule::codes}}}, 0, seed);
   if (!wrong.empty()) return wrong;
   // Many keys near the threshold, and means of three queries, which need more bits than bf16 has.
   return check_stripes<bf16, 64>({130, 257, 3, 1, 0.25f, 0, 4.0f}, seed) +

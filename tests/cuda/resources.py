@@ -18,7 +18,7 @@ HEAD_DIMS = (64, 80, 96, 128, 256)
 # by 256; a block takes 1 KiB of shared memory more than it asks for.
 DEVICES = {'80': (164, 64), '90a': (228, 64), '120': (100, 48)}
 WARPS = 4
-MORE_WARPS = {'order_items': 16, 'raise_thresholds': 16, 'find_threshold': 8}
+OTHER_WARPS = {'order_items': 16, 'raise_thresholds': 1, 'find_threshold': 8}
 # Shared memory of the kernels of a head dimension, and by source of those of none ('-').
 BY_HEAD_DIM = {'attend': 'TileShape<{}>::kBytes', 'stripe': 'StripeShape<{}>::kBytes',
                'vertical_sums': 'VerticalShape<{}>::kBytes',
@@ -32,7 +32,7 @@ OF_NONE = {
     'select.cu': {'count_tiles': 'SelectShape::kCutBytes',
                   'find_threshold': 'SelectShape::kThresholdBytes',
                   'find_cuts': 'SelectShape::kCutBytes',
-                  'raise_thresholds': 'SelectShape::kRaiseBytes',
+                  'add_tiles': 'SelectShape::kSelectBytes', 'raise_thresholds': '0',
                   'select_keys': 'SelectShape::kSelectBytes',
                   'report_heads': 'SelectShape::kSelectBytes'},
 }
@@ -72,7 +72,7 @@ def lines_of(nvcc, root, folder, source, names, dim, shared):
     for symbol, name, sm, spilled, registers in sorted(found, key=lambda of: of[1:3]):
         if re.search('(?<!b)f16', symbol):
             continue
-        fit = blocks(sm, int(registers), shared[name, dim], MORE_WARPS.get(name, WARPS))
+        fit = blocks(sm, int(registers), shared[name, dim], OTHER_WARPS.get(name, WARPS))
         yield f'{name} {sm} {dim} {registers} {shared[name, dim]} {spilled} {fit}'
 
 

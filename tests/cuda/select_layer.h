@@ -31,7 +31,6 @@ struct SelectLayer {
   HeadWords shape;
   std::vector<HeadRule> heads = {};
   double cap = 0;
-  double second_look = 0;
   double unspent = 0;
 };
 
@@ -111,10 +110,10 @@ inline Bits host_selection(const HeadRule& rule, const kernels::AttentionHead& h
   return bits;
 }
 
-// Empty if cuts, raise, what is left and every bitmap are as they should be, and nothing else is
-// written. `kind`: of the codes of the first row block; *raise: what was found.
+// Empty if cuts, raises, what is left and every bitmap are as they should be, and nothing else is
+// written. `kind`: of the codes of the first row block; *raises: what was found.
 [[nodiscard]] inline std::string check_select(const SelectLayer& of, int kind, uint64_t seed,
-                                              int* raise = nullptr) {
+                                              std::vector<int32_t>* raises = nullptr) {
   std::mt19937_64 engine(seed);
   const auto heads = static_cast<int64_t>(of.heads.size());
   const int64_t row_blocks = of.shape.row_blocks();
@@ -137,7 +136,8 @@ inline Bits host_selection(const HeadRule& rule, const kernels::AttentionHead& h
   std::vector<RowBlock> blocks(static_cast<size_t>(heads * row_blocks));
   std::vector<Cut> cuts(blocks.size() * (kRaises + 1));
   double unspent = of.unspent;
-  int32_t found = 0;
+  std::vector<int64_t> sums(of.heads.size() * (kRaises + 1));
+  std::vector<int32_t> found(of.heads.size());
   bool shares_cap = false;
   GlobalMemory memory;
   memory.add(of.heads);
@@ -149,7 +149,8 @@ inline Bits host_selection(const HeadRule& rule, const kernels::AttentionHead& h
   add(blocks);
   add(cuts);
   memory.add(&unspent, sizeof(unspent), true);
-  memory.add(&found, sizeof(found), true);
+  add(sums);
+  add(found);
   const SelectCall call{of.heads.data(),
                         static_cast<int32_t>(heads),
                         3,
@@ -159,9 +160,9 @@ inline Bits host_selection(const HeadRule& rule, const kernels::AttentionHead& h
                         blocks.data(),
                         cuts.data(),
                         of.cap,
-                        of.second_look,
                         &unspent,
-                        &found};
+                        sums.data(),
+                        found.data()};
   for (const HeadRule& rule : of.heads) shares_cap = shares_cap || rule.shares_cap != 0;
   using kernels::cuda::SelectShape;
   std::string wrong;
@@ -172,9 +173,10 @@ inline Bits host_selection(const HeadRule& rule, const kernels::AttentionHead& h
   };
   const auto count = static_cast<int64_t>(blocks.size());
   run(count, kernels::cuda::kThreads, SelectShape::kCutBytes, kernels::cuda::block_find_cuts);
-  if (shares_cap)
-    run(1, SelectShape::kRaiseThreads, SelectShape::kRaiseBytes,
-        kernels::cuda::block_raise_thresholds);
+  if (shares_cap) {
+    run(heads, kernels::cuda::kThreads, SelectShape::kSelectBytes, kernels::cuda::block_add_tiles);
+    run(1, 32, 0, kernels::cuda::warp_raise_thresholds);
+  }
   run(count, kernels::cuda::kThreads, SelectShape::kSelectBytes, kernels::cuda::block_select_keys);
 
   std::map<std::pair<int64_t, int>, WindowKeys> windows;
@@ -192,8 +194,8 @@ inline Bits host_selection(const HeadRule& rule, const kernels::AttentionHead& h
     const auto begin = all.bits.begin() + m * kernels::bitmap_words(head.n_kv);
     return Bits(begin, begin + kernels::bitmap_words(head.keys_end(m)));
   };
-  // Tiles after each raise, of all heads that share the cap.
-  std::vector<double> spent(kRaises + 1);
+  // Tiles of each head after each raise.
+  std::vector<std::vector<double>> spent(of.heads.size(), std::vector<double>(kRaises + 1));
   for (int64_t h = 0; h < heads; ++h)
     for (int64_t m = 0; m < row_blocks; ++m)
       for (int i = 0; i <= kRaises; ++i) {
@@ -203,24 +205,35 @@ inline Bits host_selection(const HeadRule& rule, const kernels::AttentionHead& h
         if (cut.tiles != tiles)
           wrong += "tiles after " + std::to_string(i) + " raises: got " +
                    std::to_string(cut.tiles) + ", expected " + std::to_string(tiles) + "\n";
-        if (of.heads[static_cast<size_t>(h)].shares_cap != 0)
-          spent[static_cast<size_t>(i)] += static_cast<double>(tiles);
+        spent[static_cast<size_t>(h)][static_cast<size_t>(i)] += static_cast<double>(tiles);
       }
-  int steps = 0;
-  double affordable = of.unspent + of.cap;
-  if (spent[0] > affordable) {
-    affordable -= of.second_look;
-    for (steps = 1; steps < kRaises && spent[static_cast<size_t>(steps)] > affordable;) ++steps;
-  }
-  if (shares_cap && found != steps)
-    wrong += "raise: got " + std::to_string(found) + ", expected " + std::to_string(steps) + "\n";
-  if (unspent != (shares_cap ? affordable - spent[static_cast<size_t>(steps)] : of.unspent))
+  const auto with_raise = [&](size_t h, size_t steps) {
+    return steps == 0 ? spent[h][0] : of.heads[h].second_look + spent[h][steps];
+  };
+  const auto cost = [&](size_t steps) {
+    double sum = 0;
+    for (size_t h = 0; h < of.heads.size(); ++h)
+      if (of.heads[h].shares_cap != 0) sum += std::min(spent[h][0], with_raise(h, steps));
+    return sum;
+  };
+  const double affordable = of.unspent + of.cap;
+  size_t steps = 0;
+  while (steps < kRaises && cost(steps) > affordable) ++steps;
+  std::vector<int32_t> expected(of.heads.size());
+  for (size_t h = 0; h < of.heads.size(); ++h)
+    if (of.heads[h].shares_cap != 0 && with_raise(h, steps) < spent[h][0])
+      expected[h] = static_cast<int32_t>(steps);
+  for (size_t h = 0; h < of.heads.size(); ++h)
+    if (of.heads[h].shares_cap != 0 && found[h] != expected[h])
+      wrong += "raises of head " + std::to_string(h) + ": got " + std::to_string(found[h]) +
+               ", expected " + std::to_string(expected[h]) + "\n";
+  if (unspent != (shares_cap ? affordable - cost(steps) : of.unspent))
     wrong += "unspent: got " + std::to_string(unspent) + "\n";
   for (int64_t h = 0; h < heads; ++h)
     for (int64_t m = 0; m < row_blocks; ++m) {
       const HeadRule& rule = of.heads[static_cast<size_t>(h)];
       int64_t tiles = 0;
-      const Bits bits = keys_of(h, m, rule.shares_cap != 0 ? steps : 0, &tiles);
+      const Bits bits = keys_of(h, m, expected[static_cast<size_t>(h)], &tiles);
       std::copy(bits.begin(), bits.end(), want.begin() + first_word(h, m));
       const RowBlock& got = blocks[static_cast<size_t>(h * row_blocks + m)];
       uint64_t* const keys =
@@ -231,7 +244,7 @@ inline Bits host_selection(const HeadRule& rule, const kernels::AttentionHead& h
             "row block " + std::to_string(m) + " of head " + std::to_string(h) + ": another one\n";
     }
   if (words != want) wrong += "other keys\n";
-  if (raise != nullptr) *raise = found;
+  if (raises != nullptr) *raises = expected;
   return wrong;
 }
 
