@@ -107,11 +107,12 @@ Kernel<T> attend_kernel() {
 }
 
 template <class T, int kHeadDim>
-std::unique_ptr<Launch<kernels::cuda::StripeCall<T>>> stripe_launch() {
-  using Call = kernels::cuda::StripeCall<T>;
-  return std::make_unique<OnDevice<Call>>([](const Call& call, int64_t items, CUstream_st* stream) {
-    return kernels::cuda::launch_stripes(call, items, kHeadDim, stream);
-  });
+std::unique_ptr<Launch<kernels::cuda::EstimateCall<T>>> stripe_launch() {
+  using Call = kernels::cuda::EstimateCall<T>;
+  return std::make_unique<OnDevice<Call>>(
+      [](const Call& call, int64_t /*items*/, CUstream_st* stream) {
+        return kernels::cuda::launch_stripes(call, kHeadDim, stream);
+      });
 }
 
 }  // namespace mi::test::cuda::on_device

@@ -52,10 +52,9 @@ Kernel<T> attend_kernel() {
 }
 
 template <class T, int kHeadDim>
-std::unique_ptr<Launch<kernels::cuda::StripeCall<T>>> stripe_launch() {
-  return std::make_unique<OnEmulator<kernels::cuda::StripeCall<T>>>(
-      kernels::cuda::StripeShape<kHeadDim>::kBytes,
-      kernels::cuda::block_select_stripes<T, kHeadDim>);
+std::unique_ptr<Launch<kernels::cuda::EstimateCall<T>>> stripe_launch() {
+  return std::make_unique<OnEmulator<kernels::cuda::EstimateCall<T>>>(
+      kernels::cuda::StripeShape<kHeadDim>::kBytes, kernels::cuda::block_code_stripes<T, kHeadDim>);
 }
 
 }  // namespace mi::test::cuda::on_emulator

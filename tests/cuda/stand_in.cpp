@@ -84,14 +84,15 @@ Status launch_attend(const AttendCall<T>& call, int64_t items, int head_dim, CUs
   });
 }
 template <class T>
-Status launch_stripes(const StripeCall<T>& call, int64_t items, int head_dim, CUstream_st*) {
+Status launch_stripes(const EstimateCall<T>& call, int head_dim, CUstream_st*) {
   return with_head_dim(head_dim, kAll, [&](auto dim) {
-    return emulate(call, items, test::cuda::on_emulator::stripe_launch<T, dim()>);
+    return emulate(call, call.count * call.groups(),
+                   test::cuda::on_emulator::stripe_launch<T, dim()>);
   });
 }
 template Status launch_attend(const AttendCall<bf16>&, int64_t, int, CUstream_st*);
 template Status launch_attend(const AttendCall<f16>&, int64_t, int, CUstream_st*);
-template Status launch_stripes(const StripeCall<bf16>&, int64_t, int, CUstream_st*);
-template Status launch_stripes(const StripeCall<f16>&, int64_t, int, CUstream_st*);
+template Status launch_stripes(const EstimateCall<bf16>&, int, CUstream_st*);
+template Status launch_stripes(const EstimateCall<f16>&, int, CUstream_st*);
 
 }  // namespace mi::kernels::cuda

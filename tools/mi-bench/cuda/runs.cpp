@@ -2,6 +2,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <utility>
 
@@ -19,9 +20,10 @@ namespace {
 using kernels::cuda::AttendCall;
 using kernels::cuda::DeviceBuffer;
 using kernels::cuda::DeviceStream;
+using kernels::cuda::EstimateCall;
+using kernels::cuda::HeadRule;
+using kernels::cuda::HeadWords;
 using kernels::cuda::Sequence;
-using kernels::cuda::StripeCall;
-using kernels::cuda::StripeItem;
 using kernels::cuda::WorkList;
 
 // A sample is as many launches as fill this: the gap before the first one, while the host gets it
@@ -196,14 +198,14 @@ class Group {
     MI_TRY(const bf16* v, inputs_.put(layer_.v.span()));
     MI_TRY(bf16* const o, output_.room<bf16>(layer_.o.span().size()));
     const int64_t of_head = n * dim;
-    Sequence<bf16> sequence{.q = {q, dim, of_head},
-                            .k = {k, dim, of_head},
-                            .v = {v, dim, of_head},
-                            .o = {o, dim, of_head},
-                            .n_q = n,
-                            .n_kv = n};
-    MI_CHECK(kernels::cuda::check_sequence(sequence));
-    MI_TRY(sequence_, inputs_.put(std::span(&sequence, 1)));
+    tensors_ = {.q = {q, dim, of_head},
+                .k = {k, dim, of_head},
+                .v = {v, dim, of_head},
+                .o = {o, dim, of_head},
+                .n_q = n,
+                .n_kv = n};
+    MI_CHECK(kernels::cuda::check_sequence(tensors_));
+    MI_TRY(sequence_, inputs_.put(std::span(&tensors_, 1)));
     return {};
   }
   Status poison_output() {
@@ -242,27 +244,33 @@ class Group {
 
   // What the density is does not change the work.
   Status add_stripes() {
-    const int64_t blocks = layer_.n_kv / kernels::kRowBlock;
-    const int64_t words = kernels::bitmap_words(layer_.n_kv);
-    MI_TRY(uint64_t* const bits,
-           inputs_.room<uint64_t>(static_cast<size_t>(kHeads * blocks * words)));
-    std::vector<StripeItem> items;
-    for (int64_t first = (blocks - 1) / 64 * 64; first >= 0; first -= 64)  // longest first
-      for (int h = 0; h < kHeads; ++h)
-        items.push_back(
-            {0, h, static_cast<int32_t>(first), 1.0f, bits + (h * blocks + first) * words, words});
-    MI_TRY(const StripeItem* on_device, inputs_.put(std::span(items)));
-    const StripeCall<bf16> call{sequence_, on_device, kHeads / kKvHeads, scale()};
+    const int64_t n_kv = layer_.n_kv;
+    const HeadWords shape{n_kv, n_kv};
+    MI_TRY(uint8_t* const codes,
+           inputs_.room<uint8_t>(static_cast<size_t>(kHeads * shape.count() * 64)));
+    std::vector<HeadRule> rules(kHeads, {.density = 1});
+    std::vector<int32_t> which(kHeads);
+    std::iota(which.begin(), which.end(), 0);
+    MI_TRY(const HeadRule* const heads, inputs_.put(std::span(rules)));
+    MI_TRY(const int32_t* const indices, inputs_.put(std::span(which)));
+    const EstimateCall<bf16> call{.q = tensors_.q,
+                                  .k = tensors_.k,
+                                  .shape = shape,
+                                  .heads = heads,
+                                  .which = indices,
+                                  .count = kHeads,
+                                  .heads_per_kv = kHeads / kKvHeads,
+                                  .scale = scale(),
+                                  .codes = codes};
     // Products with the means and what they lost, in two passes.
     const auto n = static_cast<double>(layer_.n_kv);
-    contestants_.push_back(
-        {{.name = "stripe estimate",
-          .head_dim = layer_.head_dim,
-          .tokens = layer_.n_kv,
-          .flop = 4 * n * n / kernels::kRowBlock * layer_.head_dim * kHeads},
-         [call, count = std::ssize(items), dim = layer_.head_dim](CUstream_st* stream) {
-           return kernels::cuda::launch_stripes(call, count, dim, stream);
-         }});
+    contestants_.push_back({{.name = "stripe estimate",
+                             .head_dim = layer_.head_dim,
+                             .tokens = layer_.n_kv,
+                             .flop = 4 * n * n / kernels::kRowBlock * layer_.head_dim * kHeads},
+                            [call, dim = layer_.head_dim](CUstream_st* stream) {
+                              return kernels::cuda::launch_stripes(call, dim, stream);
+                            }});
     return {};
   }
 
@@ -270,7 +278,8 @@ class Group {
   const Selections& selections_;
   LayerTensors layer_;
   Uploads inputs_, output_;
-  const Sequence<bf16>* sequence_ = nullptr;
+  Sequence<bf16> tensors_;
+  const Sequence<bf16>* sequence_ = nullptr;  // the same, on the device
   std::vector<Contestant> contestants_;
 };
 
