@@ -30,7 +30,7 @@ std::string find_fault() {
   const Bitmaps of = bitmaps({{65, 8300}, {190, 257}, {64 * 90, 64 * 90}}, 7, seed);
   IndexSize size = kernels::cuda::index_size(of.blocks);
   std::string wrong = check_index(of, size);
-  size.columns = size.columns / 2;
+  size.columns = size.columns / 8;
   wrong += check_index(of, size);
   if (!wrong.empty()) return wrong;
   // Some raises, heads of every rule, more words than threads and all of them tied.
@@ -44,6 +44,7 @@ std::string find_fault() {
   alone.shares_cap = 0;
   wrong = check_select({{200, 700}, {codes, window, HeadRule{}, codes, alone}, 46, 7}, 0, seed) +
           check_select({{65, 64 * 140 + 3}, {alone}}, 4, seed) +
+          check_select({{200, 700}, {window_rule(189, 4, 64)}}, 0, seed) +  // whole tiles
           check_select({{65, 64 * 140 + 3}, {HeadRule{.rule = KeyRule::codes}}}, 0, seed);
   if (!wrong.empty()) return wrong;
   // Many keys near the threshold, and means of three queries, which need more bits than bf16 has.
