@@ -1,5 +1,5 @@
-// A layer as a device plan launches it, on the emulated device, against libruntime's estimates and
-// the double-precision oracle over the keys that the device selected itself.
+// A layer as a device plan launches it, on a device or the emulator of one, against libruntime's
+// estimates and the double-precision oracle over the keys that the device selected itself.
 #pragma once
 
 #include <algorithm>
@@ -12,9 +12,8 @@
 #include "kernels/tensor_view.h"
 #include "libruntime/cuda/device_layers.h"
 #include "libruntime/select.h"
-#include "tests/cuda/emulated_launch.h"
+#include "tests/cuda/under_test.h"
 #include "tests/ideal.h"
-#include "tests/support.h"
 
 namespace mi::test::cuda {
 using runtime::DeviceLayers;
@@ -23,11 +22,12 @@ using runtime::HeadEntry;
 using runtime::PlanShape;
 using runtime::WaveCalls;
 
-// Memory that begins at a multiple of 256 bytes.
+// The host's copy of device memory; begins at a multiple of 256 bytes.
 struct DeviceBytes {
   std::vector<std::byte> bytes;
   std::byte* data;
-  explicit DeviceBytes(size_t size) : bytes(size + 256, std::byte{0xff}) {
+  size_t size;
+  explicit DeviceBytes(size_t of_size) : bytes(of_size + 256, std::byte{0xff}), size(of_size) {
     data = bytes.data() + (256 - reinterpret_cast<uintptr_t>(bytes.data()) % 256);
   }
 };
@@ -57,13 +57,14 @@ struct LayerTensors {
     std::fill(o.span().begin(), o.span().end(), T{0xffff});
     lse.assign(static_cast<size_t>(of.heads * of.n_q), std::nanf(""));
   }
-  [[nodiscard]] kernels::cuda::Sequence<T> sequence() {
+  // As kernels see it.
+  [[nodiscard]] kernels::cuda::Sequence<T> share(Memory& memory) {
     const int64_t dim = shape.head_dim;
-    return {.q = {narrow_q.data(), dim, shape.n_q * dim},
-            .k = {narrow_k.data(), dim, shape.n_kv * dim},
-            .v = {narrow_v.data(), dim, shape.n_kv * dim},
-            .o = {o.data(), dim, shape.n_q * dim},
-            .lse = lse.data(),
+    return {.q = {memory.input(narrow_q.data(), q.size()), dim, shape.n_q * dim},
+            .k = {memory.input(narrow_k.data(), k.size()), dim, shape.n_kv * dim},
+            .v = {memory.input(narrow_v.data(), v.size()), dim, shape.n_kv * dim},
+            .o = {memory.output(o.data(), o.size()), dim, shape.n_q * dim},
+            .lse = memory.output(lse),
             .lse_head_stride = shape.n_q};
   }
   [[nodiscard]] kernels::AttentionHead head(int h, const PlanShape& complete) const {
@@ -157,6 +158,62 @@ inline std::string check_keys(const float* e, int64_t keys, float lambda, const 
   return most > lambda * (1 + kDoubt) ? "a key above the threshold is left out\n" : "";
 }
 
+// One layer of a plan on the machine.
+template <class T, int kDim>
+class DeviceLayer {
+ public:
+  // `tensors` get the outputs; *unspent is handed on.
+  DeviceLayer(const DeviceLayers& layers, int layer, LayerTensors<T>& tensors, double* unspent)
+      : layers_(layers),
+        layer_(layer),
+        table_(layers.table().size()),
+        workspace_(layers.workspace_bytes()),
+        unspent_(unspent),
+        reports_(static_cast<size_t>(layers.shape().heads)),
+        launch_(make_launch<T, kDim, WaveCalls<T>>()) {
+    std::copy(layers.table().begin(), layers.table().end(), table_.data);
+    sequence_ = tensors.share(*launch_);
+    seen_ = {launch_->input(table_.data, table_.size),
+             launch_->output(workspace_.data, workspace_.size), launch_->output(unspent, 1),
+             launch_->output(reports_)};
+  }
+
+  // What the machine found wrong.
+  [[nodiscard]] std::string run(int wave) {
+    const auto seen = layers_.wave(layer_, wave, sequence_, seen_).value();
+    seen_words_ = seen.select.words;
+    calls_ = layers_
+                 .wave(layer_, wave, sequence_,
+                       {table_.data, workspace_.data, unspent_, reports_.data()})
+                 .value();
+    return launch_->run(seen).wrong;
+  }
+
+  // The calls of the last run over the host's copy of memory.
+  [[nodiscard]] const WaveCalls<T>& calls() const { return calls_; }
+  // Bitmap of row block m of head i of the wave; null: it attends every key.
+  [[nodiscard]] const uint64_t* attended(int i, int64_t m) const {
+    const int64_t block = i * calls_.select.shape.row_blocks() + m;
+    for (int64_t n = 0; n < calls_.index.size.blocks; ++n)
+      if (calls_.index.items[n].selection == block)
+        return calls_.select.words + (calls_.index.blocks[block].keys - seen_words_);
+    return nullptr;
+  }
+  [[nodiscard]] const std::vector<kernels::cuda::HeadReport>& reports() const { return reports_; }
+
+ private:
+  const DeviceLayers& layers_;
+  int layer_;
+  DeviceBytes table_, workspace_;
+  double* unspent_;
+  std::vector<kernels::cuda::HeadReport> reports_;
+  std::unique_ptr<Launch<WaveCalls<T>>> launch_;
+  kernels::cuda::Sequence<T> sequence_;
+  runtime::DeviceMemory seen_;
+  const uint64_t* seen_words_ = nullptr;
+  WaveCalls<T> calls_;
+};
+
 // One forward pass of a config over random layers. Empty if all is right.
 template <class T, int kDim>
 class DeviceRun {
@@ -168,30 +225,14 @@ class DeviceRun {
 
   std::string check(uint64_t seed, float sigma) {
     std::string wrong;
-    DeviceBytes table(layers_.table().size());
-    std::copy(layers_.table().begin(), layers_.table().end(), table.data);
     double unspent = 0;
-    for (int layer = 0; layer < layers_.layers(); ++layer) {
+    for (int layer = 0; layer < layers_.layers() && wrong.empty(); ++layer) {
       LayerTensors<T> tensors(layers_.shape(), seed + 10 * static_cast<uint64_t>(layer), sigma);
-      DeviceBytes workspace(layers_.workspace_bytes());
-      std::vector<kernels::cuda::HeadReport> reports(static_cast<size_t>(layers_.shape().heads));
-      GlobalMemory memory;
-      memory.add(table.data, layers_.table().size(), false);
-      memory.add(workspace.data, layers_.workspace_bytes(), true);
-      memory.add(&unspent, sizeof(unspent), true);
-      memory.add(reports.data(), reports.size() * sizeof(reports[0]), true);
-      memory.add(tensors.narrow_q.data(), tensors.q.size() * sizeof(T), false);
-      memory.add(tensors.narrow_k.data(), tensors.k.size() * sizeof(T), false);
-      memory.add(tensors.narrow_v.data(), tensors.v.size() * sizeof(T), false);
-      memory.add(tensors.o.data(), tensors.o.size() * sizeof(T), true);
-      memory.add(tensors.lse.data(), tensors.lse.size() * sizeof(float), true);
-      for (int wave = 0; wave < layers_.waves(); ++wave) {
+      DeviceLayer<T, kDim> device(layers_, layer, tensors, &unspent);
+      for (int wave = 0; wave < layers_.waves() && wrong.empty(); ++wave) {
         const double before = unspent;
-        const WaveCalls<T> calls =
-            *layers_.wave(layer, wave, tensors.sequence(),
-                          {table.data, workspace.data, &unspent, reports.data()});
-        (void)runtime::for_each_launch(calls, EmulatedLaunch<T, kDim>(memory, wrong));
-        wrong += check_wave(layer, calls, tensors, before, unspent);
+        wrong = device.run(wave);
+        if (wrong.empty()) wrong = check_wave(layer, device, tensors, before, unspent);
       }
     }
     return wrong;
@@ -211,8 +252,9 @@ class DeviceRun {
     std::array<double, runtime::kRaises + 1> least{}, most{};
   };
 
-  std::string check_wave(int layer, const WaveCalls<T>& calls, LayerTensors<T>& tensors,
+  std::string check_wave(int layer, const DeviceLayer<T, kDim>& device, LayerTensors<T>& tensors,
                          double before, double after) {
+    const WaveCalls<T>& calls = device.calls();
     const kernels::cuda::SelectCall& select = calls.select;
     int raise = 0;  // of those that were raised
     for (int i = 0; i < select.num_heads && calls.shares_cap; ++i)
@@ -246,7 +288,7 @@ class DeviceRun {
         const std::string place = std::to_string(layer) + "." + std::to_string(h) + ", row block " +
                                   std::to_string(m) + ": ";
         const int64_t keys = head.keys_end(m);
-        const uint64_t* words = attended(calls, i, m);
+        const uint64_t* words = device.attended(i, m);
         const float* row = e.data() + m * head.n_kv;
         const auto lambda = [&](int n) { return runtime::raised(threshold, n); };
         if (words != nullptr)
@@ -324,14 +366,6 @@ class DeviceRun {
   static bool is_threshold(float got, float want) {
     if (want < 0x1p-25f) return got == kernels::cuda::kEveryDensity;
     return std::abs(got / std::min(want, 0x1.ep6f) - 1) < 1e-6f;
-  }
-
-  // Bitmap of row block m of head i of the wave; null: it attends every key.
-  static const uint64_t* attended(const WaveCalls<T>& calls, int i, int64_t m) {
-    const int64_t block = i * calls.select.shape.row_blocks() + m;
-    for (int64_t n = 0; n < calls.index.size.blocks; ++n)
-      if (calls.index.items[n].selection == block) return calls.index.blocks[block].keys;
-    return nullptr;
   }
 
   static std::string check_output(LayerTensors<T>& tensors, const kernels::AttentionHead& head,

@@ -1,5 +1,5 @@
-// A device plan on the emulated device: what it selects is what libruntime's estimates say, what it
-// computes is attention over what it selected, and what it does not offer it refuses.
+// A device plan on a device or the emulator of one: what it selects is what libruntime's estimates
+// say, and what it computes is attention over what it selected.
 #include <catch2/catch.hpp>
 
 #include "libruntime/plan.h"
@@ -21,6 +21,7 @@ void check_mixed(int64_t n_q, int64_t n_kv, uint64_t seed) {
 }
 
 TEST_CASE("a layer of dense, window and stripe heads, for any shape") {
+  MI_NEEDS_MACHINE();
   uint64_t seed = 0;
   for (const auto& [n_q, n_kv] : std::vector<std::pair<int64_t, int64_t>>{
            {1, 1}, {63, 63}, {64, 64}, {65, 65}, {1, 200}, {64, 65}, {130, 257}, {300, 300}})
@@ -47,6 +48,7 @@ void check_vertical(int64_t n_q, int64_t n_kv, uint64_t seed, double softcap = 0
 }
 
 TEST_CASE("columns and diagonals of the last rows, alone and with stripes, for any shape") {
+  MI_NEEDS_MACHINE();
   uint64_t seed = 100;
   for (const auto& [n_q, n_kv] : std::vector<std::pair<int64_t, int64_t>>{
            {1, 1}, {63, 63}, {64, 64}, {65, 65}, {1, 200}, {3, 130}, {130, 257}, {300, 300}})
@@ -74,6 +76,7 @@ void check_blocks(int64_t n_q, int64_t n_kv, uint64_t seed, double softcap = 0) 
 }
 
 TEST_CASE("blocks by pooled and by antidiagonal estimates, for any shape") {
+  MI_NEEDS_MACHINE();
   uint64_t seed = 200;
   for (const auto& [n_q, n_kv] : std::vector<std::pair<int64_t, int64_t>>{
            {1, 1}, {63, 63}, {64, 64}, {65, 65}, {1, 200}, {3, 130}, {130, 257}, {300, 333}})
@@ -87,6 +90,7 @@ TEST_CASE("blocks by pooled and by antidiagonal estimates, for any shape") {
 }
 
 TEST_CASE("blocks in waves of one head use the means of their own keys") {
+  MI_NEEDS_MACHINE();
   const PlanShape shape = shape_of(130, 600, 4, 2, 64, Element::bf16);
   DeviceRun<bf16, 64> run(config_of(shape, {std::vector<HeadEntry>(4, blocks(0, 0.1))}), shape,
                           {.wave_bytes = 1});
@@ -94,12 +98,14 @@ TEST_CASE("blocks in waves of one head use the means of their own keys") {
 }
 
 TEST_CASE("more row blocks than a stripe item has") {
+  MI_NEEDS_MACHINE();
   const PlanShape shape = shape_of(64 * 65 + 1, 64 * 65 + 30, 1, 1, 64, Element::bf16);
   DeviceRun<bf16, 64> run(config_of(shape, {{stripe(0.2, 0.05)}}), shape);
   CHECK(run.check(30, 2) == "");
 }
 
 TEST_CASE("a soft cap and a scale of the model's") {
+  MI_NEEDS_MACHINE();
   const PlanShape shape = shape_of(100, 300, 2, 1, 64, Element::bf16);
   HeadConfig config = config_of(shape, {{stripe(0.1), a_shape(64)}});
   config.model.softcap = 4;
@@ -109,6 +115,7 @@ TEST_CASE("a soft cap and a scale of the model's") {
 }
 
 TEST_CASE("heads pool their shares, and layers hand on what they left") {
+  MI_NEEDS_MACHINE();
   const PlanShape shape = shape_of(640, 640, 4, 2, 64, Element::bf16);
   const auto layer = [](double share) {
     return std::vector<HeadEntry>{stripe(0.1, share), stripe(0.1), a_shape(300, share),
@@ -127,6 +134,7 @@ TEST_CASE("heads pool their shares, and layers hand on what they left") {
 }
 
 TEST_CASE("heads without a threshold find the one that spends their share") {
+  MI_NEEDS_MACHINE();
   for (const double share : {0.01, 0.3, 0.6, 3.0}) {
     INFO("share " << share);
     const PlanShape shape = shape_of(520, 640, 6, 2, 64, Element::bf16);
@@ -145,6 +153,7 @@ TEST_CASE("heads without a threshold find the one that spends their share") {
 }
 
 TEST_CASE("a row block whose keys find no room runs dense") {
+  MI_NEEDS_MACHINE();
   // About two thirds of the keys, most of them in short stretches.
   const PlanShape shape = shape_of(128, 1300, 2, 1, 64, Element::bf16);
   const HeadEntry wide = stripe(0.006, 0, 0, 0);
@@ -156,6 +165,7 @@ TEST_CASE("a row block whose keys find no room runs dense") {
 }
 
 TEST_CASE("a device plan executes the tiles that a plan on the CPU does") {
+  MI_NEEDS_MACHINE();
   const PlanShape shape = shape_of(640, 640, 8, 2, 64, Element::bf16);
   HeadConfig config = config_of(
       shape,
@@ -177,27 +187,19 @@ TEST_CASE("a device plan executes the tiles that a plan on the CPU does") {
 
   const auto layers = DeviceLayers::make(config, shape, {});
   REQUIRE(layers);
-  DeviceBytes table(layers->table().size()), workspace(layers->workspace_bytes());
-  std::copy(layers->table().begin(), layers->table().end(), table.data);
   double unspent = 0;
-  std::vector<kernels::cuda::HeadReport> reports(8);
-  GlobalMemory everything;
-  everything.add(nullptr, SIZE_MAX, true);
-  std::string wrong;
-  const auto calls = layers->wave(0, 0, tensors.sequence(),
-                                  {table.data, workspace.data, &unspent, reports.data()});
-  REQUIRE(calls);
-  REQUIRE(runtime::for_each_launch(*calls, EmulatedLaunch<bf16, 64>(everything, wrong)));
-  CHECK(wrong == "");
-  for (size_t h = 0; h < reports.size(); ++h) {
+  DeviceLayer<bf16, 64> device(*layers, 0, tensors, &unspent);
+  REQUIRE(device.run(0) == "");
+  for (size_t h = 0; h < stats.size(); ++h) {
     INFO("head " << h);
-    CHECK(reports[h].tiles == stats[h].tiles);
-    CHECK((reports[h].raise > 0) == stats[h].capped);
+    CHECK(device.reports()[h].tiles == stats[h].tiles);
+    CHECK((device.reports()[h].raise > 0) == stats[h].capped);
   }
   CHECK(unspent == Approx(left.tiles).margin(1e-9));
 }
 
 TEST_CASE("a chunk of a prompt has the prompt's last rows and no caps") {
+  MI_NEEDS_MACHINE();
   PlanShape shape = shape_of(100, 300, 2, 1, 64, Element::bf16);
   shape.prompt_tokens = 340;
   HeadConfig config = config_of(shape, {{stripe(0.1, 0.1), a_shape(64, 0.1)}});
@@ -205,75 +207,6 @@ TEST_CASE("a chunk of a prompt has the prompt's last rows and no caps") {
   DeviceRun<bf16, 64> run(config, shape);
   CHECK(run.check(80, 2) == "");
   CHECK(run.raises().empty());
-}
-
-TEST_CASE("the ready configs run on a device, at lengths of theirs and longer ones") {
-  for (const char* name : {"5", "10", "15", "25"}) {
-    const auto config = runtime::load_config(
-        std::string(MI_SOURCE_DIR "/configs/smollm2-135m-instruct-") + name + ".yaml");
-    REQUIRE(config);
-    for (const int64_t tokens : {64, 8192, 32768}) {
-      INFO(name << " % at " << tokens);
-      const auto layers =
-          DeviceLayers::make(*config, shape_of(tokens, tokens, 9, 3, 64, Element::bf16), {});
-      REQUIRE(layers);
-      CHECK(layers->layers() == 30);
-      CHECK(layers->workspace_bytes() < size_t{2} << 30);
-    }
-  }
-}
-
-TEST_CASE("what a device plan does not offer it refuses by name") {
-  const PlanShape shape = shape_of(640, 640, 2, 1, 64, Element::bf16);
-  const auto refused = [](const HeadConfig& config, const PlanShape& of, Code code,
-                          const std::string& text) {
-    const auto made = DeviceLayers::make(config, of, {});
-    REQUIRE(!made);
-    INFO(made.error().what);
-    CHECK(made.error().code == code);
-    CHECK(made.error().what.find(text) != std::string::npos);
-  };
-  const std::vector<HeadEntry> plain(2, stripe(0.1));
-  HeadEntry ranked = head_of(Pattern::block_sparse, 0);
-  ranked.blocks[0] = 4;
-  refused(config_of(shape, {plain, {plain[0], ranked}}), shape, Code::unsupported,
-          "head 1.1: block_sparse by counts");
-  HeadEntry counts = head_of(Pattern::vertical_slash, 0);
-  counts.vertical[0] = 10;
-  refused(config_of(shape, {{plain[0], counts}}), shape, Code::unsupported,
-          "head 0.1: vertical_slash by counts");
-  PlanShape other = shape;
-  other.element = Element::f32;
-  refused(config_of(shape, {plain}), other, Code::unsupported, "bf16 and f16");
-  other = shape;
-  other.n_q = 641;
-  refused(config_of(shape, {plain}), other, Code::invalid_argument, "n_q 641");
-  other = shape;
-  other.head_dim = 72;
-  refused(config_of(other, {plain}), other, Code::unsupported, "64, 80, 96, 128, 256");
-  refused(config_of(shape, {plain}), other, Code::invalid_argument, "head_dim 64");
-}
-
-TEST_CASE("a wave over memory that it cannot use is refused") {
-  const PlanShape shape = shape_of(65, 65, 2, 1, 64, Element::f16);
-  const auto layers =
-      DeviceLayers::make(config_of(shape, {std::vector<HeadEntry>(2, stripe(0.1))}), shape, {});
-  REQUIRE(layers);
-  DeviceBytes table(layers->table().size()), workspace(layers->workspace_bytes());
-  double unspent = 0;
-  const runtime::DeviceMemory good{table.data, workspace.data, &unspent, nullptr};
-  const kernels::cuda::Sequence<f16> tensors;
-  CHECK(layers->wave(0, 0, tensors, good));
-  CHECK(!layers->wave(1, 0, tensors, good));
-  CHECK(!layers->wave(0, 0, kernels::cuda::Sequence<bf16>(), good));
-  const auto with = [&](auto change) {
-    runtime::DeviceMemory changed = good;
-    change(changed);
-    return layers->wave(0, 0, tensors, changed);
-  };
-  CHECK(!with([](auto& m) { m.table = nullptr; }));
-  CHECK(!with([](auto& m) { m.workspace += 8; }));
-  CHECK(!with([](auto& m) { m.unspent = nullptr; }));
 }
 
 }  // namespace

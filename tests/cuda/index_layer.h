@@ -1,4 +1,4 @@
-// The index build on the emulated device against WorkList.
+// The index build on a device or the emulator of one against WorkList.
 #pragma once
 
 #include <algorithm>
@@ -7,10 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "tests/cuda/emulator/ptx.h"
-
-#include "kernels/cuda/index.cuh"
 #include "kernels/cuda/work_list.h"
+#include "tests/cuda/under_test.h"
 
 namespace mi::test::cuda {
 using kernels::cuda::IndexCall;
@@ -64,21 +62,25 @@ inline Bitmaps bitmaps(const std::vector<std::pair<int64_t, int64_t>>& sequences
   return made;
 }
 
-// An index in host memory that stands for the device's.
+// The host's copy of an index.
 struct Index {
   std::vector<std::byte> memory;
+  std::byte* workspace;
   IndexCall call;
 
-  Index(const std::vector<RowBlock>& blocks, const IndexSize& size) {
-    memory.resize(kernels::cuda::index_bytes(size) + 256, std::byte{0xff});
-    const size_t skip = 256 - reinterpret_cast<uintptr_t>(memory.data()) % 256;
-    call = *kernels::cuda::index_call(blocks.data(), size, memory.data() + skip,
-                                      kernels::cuda::index_bytes(size));
-  }
-  // Each array of its own, so that what passes its end is a fault.
-  void add_to(GlobalMemory& global) const {
+  Index(const std::vector<RowBlock>& blocks, const IndexSize& size)
+      : memory(kernels::cuda::index_bytes(size) + 256, std::byte{0xff}),
+        workspace(memory.data() + (256 - reinterpret_cast<uintptr_t>(memory.data()) % 256)),
+        call(*kernels::cuda::index_call(blocks.data(), size, workspace,
+                                        kernels::cuda::index_bytes(size))) {}
+
+  // The call as the machine sees it, over `blocks`. Each array is a part of its own, so that what
+  // passes its end is a fault.
+  [[nodiscard]] IndexCall share(Memory& machine, const RowBlock* blocks) const {
+    std::vector<Part> parts;
     const auto add = [&](const auto* array, int64_t count) {
-      global.add(array, static_cast<size_t>(count) * sizeof(*array), true);
+      parts.push_back({static_cast<size_t>(reinterpret_cast<const std::byte*>(array) - workspace),
+                       static_cast<size_t>(count) * sizeof(*array), true});
     };
     add(call.items, call.size.blocks);
     add(call.selections, call.size.blocks);
@@ -87,33 +89,28 @@ struct Index {
     add(call.totals, 1);
     add(call.missing, call.size.blocks);
     add(call.order, 2 * call.size.blocks);
+    const size_t bytes = kernels::cuda::index_bytes(call.size);
+    return kernels::cuda::index_call(blocks, call.size, machine.share(workspace, bytes, parts),
+                                     bytes)
+        .value();
   }
 };
 
-// Builds the index; what the emulator found wrong.
+// Builds the index; what the machine found wrong.
 inline std::string build(const Bitmaps& of, const Index& index) {
-  using namespace kernels::cuda;
-  GlobalMemory global;
-  global.add(of.blocks);
-  for (const auto& words : of.words) global.add(words);
-  index.add_to(global);
-  const IndexCall& call = index.call;
-  std::string wrong;
-  const auto run = [&](int64_t blocks, uint32_t threads, uint32_t shared, auto kernel) {
-    wrong += mi::test::cuda::launch(blocks, static_cast<int>(threads), shared, global, [&] {
-               kernel(call);
-             }).faults.text();
-  };
-  run(call.size.blocks, kThreads, IndexShape::kBytes, block_count_keys);
-  run(1, IndexShape::kOrderThreads, IndexShape::kOrderBytes, block_order_items);
-  run(call.size.blocks, kThreads, IndexShape::kBytes, block_write_keys);
-  return wrong;
+  const auto launch = make_launch<bf16, 64, IndexCall>();  // the same for every one
+  std::vector<RowBlock> blocks = of.blocks;
+  for (size_t i = 0; i < blocks.size(); ++i)
+    if (blocks[i].keys != nullptr)
+      blocks[i].keys = const_cast<uint64_t*>(launch->input(of.words[i]));  // NOLINT: only read
+  return launch->run(index.share(*launch, launch->input(blocks))).wrong;
 }
 
 // Empty if the index is that of WorkList, row blocks without room over every key.
 inline std::string check_index(const Bitmaps& of, const IndexSize& size) {
   const Index index(of.blocks, size);
   std::string wrong = build(of, index);
+  if (!wrong.empty()) return wrong;
   const auto expect = [&](const char* what, int64_t got, int64_t want) {
     if (got != want)
       wrong += std::string(what) + ": got " + std::to_string(got) + ", expected " +

@@ -14,8 +14,8 @@ import sys
 import tempfile
 
 HEAD_DIMS = (64, 80, 96, 128, 256)
-# Per multiprocessor: shared memory in KiB, warps and blocks. Registers are 65536 everywhere, given to warps
-# by 256; a block takes 1 KiB of shared memory more than it asks for.
+# Per multiprocessor: shared memory in KiB, warps and blocks. Registers are 65536 everywhere, given to
+# warps by 256; a block takes 1 KiB of shared memory more than it asks for.
 DEVICES = {'80': (164, 64, 32), '90a': (228, 64, 32), '120': (100, 48, 24)}
 WARPS = 4
 OTHER_WARPS = {'order_items': 16, 'raise_thresholds': 1, 'find_threshold': 8}
@@ -60,8 +60,7 @@ def shared_bytes(root, cxx, folder):
 def blocks(device, registers, shared, warps_of_block):
     shared_kib, warps, most = DEVICES[device]
     by_registers = 65536 // (-(-registers * 32 // 256) * 256) // warps_of_block
-    return min(by_registers, shared_kib * 1024 // (shared + 1024), warps // warps_of_block,
-               most)
+    return min(by_registers, shared_kib * 1024 // (shared + 1024), warps // warps_of_block, most)
 
 
 def lines_of(nvcc, root, folder, source, names, dim, shared):

@@ -1,5 +1,5 @@
-// Selection on the emulated device, from codes that no estimate has made, against what the words of
-// select_call.h say and, for windows, against libruntime.
+// Selection on a device or the emulator of one, from codes that no estimate has made, against what
+// the words of select_call.h say and, for windows, against libruntime.
 #pragma once
 
 #include <algorithm>
@@ -10,12 +10,10 @@
 #include <utility>
 #include <vector>
 
-#include "tests/cuda/emulator/ptx.h"
-
-#include "kernels/cuda/select.cuh"
 #include "libruntime/estimator.h"
 #include "libruntime/patterns/patterns.h"
 #include "libruntime/select.h"
+#include "tests/cuda/under_test.h"
 
 namespace mi::test::cuda {
 using kernels::cuda::Cut;
@@ -26,6 +24,9 @@ using kernels::cuda::kRaises;
 using kernels::cuda::RowBlock;
 using kernels::cuda::SelectCall;
 using Bits = std::vector<uint64_t>;
+struct alignas(16) Codes16 {
+  uint8_t code[16];
+};
 
 struct SelectLayer {
   HeadWords shape;
@@ -120,8 +121,7 @@ inline Bits host_selection(const HeadRule& rule, const kernels::AttentionHead& h
   kernels::AttentionHead head;
   head.n_q = of.shape.n_q;
   head.n_kv = of.shape.n_kv;
-  // 16-byte aligned.
-  std::vector<kernels::cuda::ptx::Bytes16> codes(static_cast<size_t>(heads * of.shape.count() * 4));
+  std::vector<Codes16> codes(static_cast<size_t>(heads * of.shape.count() * 4));
   auto* const code = reinterpret_cast<uint8_t*>(codes.data());
   const auto first_word = [&](int64_t h, int64_t m) {
     return h * of.shape.count() + of.shape.before(m);
@@ -139,45 +139,24 @@ inline Bits host_selection(const HeadRule& rule, const kernels::AttentionHead& h
   std::vector<int64_t> sums(of.heads.size() * (kRaises + 1));
   std::vector<int32_t> found(of.heads.size());
   bool shares_cap = false;
-  GlobalMemory memory;
-  memory.add(of.heads);
-  memory.add(codes);
-  const auto add = [&](auto& array) {
-    memory.add(array.data(), array.size() * sizeof(array[0]), true);
-  };
-  add(words);
-  add(blocks);
-  add(cuts);
-  memory.add(&unspent, sizeof(unspent), true);
-  add(sums);
-  add(found);
-  const SelectCall call{of.heads.data(),
-                        static_cast<int32_t>(heads),
-                        3,
-                        of.shape,
-                        code,
-                        words.data(),
-                        blocks.data(),
-                        cuts.data(),
-                        of.cap,
-                        &unspent,
-                        sums.data(),
-                        found.data()};
   for (const HeadRule& rule : of.heads) shares_cap = shares_cap || rule.shares_cap != 0;
-  using kernels::cuda::SelectShape;
-  std::string wrong;
-  const auto run = [&](int64_t count, uint32_t threads, uint32_t shared, auto kernel) {
-    wrong += launch(count, static_cast<int>(threads), shared, memory, [&] {
-               kernel(call);
-             }).faults.text();
+  const auto launch = make_launch<bf16, 64, SelectCall, bool>();  // the same for every one
+  const SelectCall call{
+      .heads = launch->input(of.heads),
+      .num_heads = static_cast<int32_t>(heads),
+      .first_head = 3,
+      .shape = of.shape,
+      .codes = reinterpret_cast<const uint8_t*>(launch->input(codes)),
+      .words = launch->output(words),
+      .blocks = launch->output(blocks),
+      .cuts = launch->output(cuts),
+      .cap = of.cap,
+      .unspent = launch->output(&unspent, 1),
+      .tiles = launch->output(sums),
+      .raises = launch->output(found),
   };
-  const auto count = static_cast<int64_t>(blocks.size());
-  run(count, kernels::cuda::kThreads, SelectShape::kCutBytes, kernels::cuda::block_find_cuts);
-  if (shares_cap) {
-    run(heads, kernels::cuda::kThreads, SelectShape::kSelectBytes, kernels::cuda::block_add_tiles);
-    run(1, 32, 0, kernels::cuda::warp_raise_thresholds);
-  }
-  run(count, kernels::cuda::kThreads, SelectShape::kSelectBytes, kernels::cuda::block_select_keys);
+  std::string wrong = launch->run(call, shares_cap).wrong;
+  if (!wrong.empty()) return wrong;
 
   std::map<std::pair<int64_t, int>, WindowKeys> windows;
   const auto keys_of = [&](int64_t h, int64_t m, int steps, int64_t* tiles) {
@@ -237,7 +216,7 @@ inline Bits host_selection(const HeadRule& rule, const kernels::AttentionHead& h
       std::copy(bits.begin(), bits.end(), want.begin() + first_word(h, m));
       const RowBlock& got = blocks[static_cast<size_t>(h * row_blocks + m)];
       uint64_t* const keys =
-          rule.rule == KeyRule::every_key ? nullptr : words.data() + first_word(h, m);
+          rule.rule == KeyRule::every_key ? nullptr : call.words + first_word(h, m);
       if (got.head != h + 3 || got.block != m || got.keys_end != head.keys_end(m) ||
           got.keys != keys)
         wrong +=

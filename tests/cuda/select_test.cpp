@@ -1,7 +1,9 @@
-// Selection on the emulated device: forced keys, tiles filled, caps pooled, for any codes.
+// Selection on a device or the emulator of one: forced keys, tiles filled, caps pooled, for any
+// codes.
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <array>
 #include <set>
 #include <utility>
 
@@ -23,26 +25,8 @@ HeadRule code_rule(int32_t sink, int32_t local, int32_t last, int32_t shares_cap
   return rule;
 }
 
-TEST_CASE("selection by hand: six keys above the threshold, the tile filled by rank and place") {
-  // One row block over 192 keys, its own 64 forced: two tiles, so 58 more below the threshold.
-  std::vector<kernels::cuda::ptx::Bytes16> memory(12);
-  auto* code = reinterpret_cast<uint8_t*>(memory.data());
-  for (int j = 0; j < 128; ++j) code[j] = j < 70 ? 100 : 90;
-  for (const int j : {5, 20, 64, 99, 100, 127}) code[j] = 192;
-  for (const int j : {0, 126}) code[j] = 191;
-  kernels::AttentionHead head;
-  head.n_q = 64;
-  head.n_kv = 192;
-  int64_t tiles = 0;
-  const Bits bits = host_selection(code_rule(0, 0, 0), head, 0, code, 0, &tiles);
-  CHECK(tiles == 2);
-  // 8 of codes 191 and more, then the first 56 of code 100: keys 1 to 58 but 5 and 20.
-  CHECK(bits[0] == (uint64_t{1} << 59) - 1);
-  CHECK(bits[1] == (uint64_t{1} | uint64_t{1} << 35 | uint64_t{1} << 36 | uint64_t{3} << 62));
-  CHECK(bits[2] == ~uint64_t{0});
-}
-
 TEST_CASE("selection: the keys of any codes, for any shape and rule") {
+  MI_NEEDS_MACHINE();
   int kind = 0;
   for (const HeadRule& rule :
        {code_rule(0, 0, 0), code_rule(16, 128, 64), code_rule(0, 1, 1), code_rule(1000, 0, 65),
@@ -56,6 +40,7 @@ TEST_CASE("selection: the keys of any codes, for any shape and rule") {
 }
 
 TEST_CASE("selection: the keys of any window are the host's") {
+  MI_NEEDS_MACHINE();
   for (const int64_t window : {1, 2, 63, 64, 65, 100, 1024})
     for (const HeadRule& rule : {window_rule(window, 0, 0), window_rule(window, 1, 64),
                                  window_rule(window, 70, 1), window_rule(window, 5, 0, 80)})
@@ -67,6 +52,7 @@ TEST_CASE("selection: the keys of any window are the host's") {
 }
 
 TEST_CASE("selection: heads that share a cap raise their thresholds together, the others do not") {
+  MI_NEEDS_MACHINE();
   SelectLayer layer{.shape = {200, 700}};
   layer.heads = {code_rule(4, 32, 64, 1), code_rule(4, 32, 64),    HeadRule{},
                  window_rule(200, 4, 64), window_rule(300, 4, 64), code_rule(0, 0, 0, 1)};
@@ -95,6 +81,7 @@ TEST_CASE("selection: heads that share a cap raise their thresholds together, th
 }
 
 TEST_CASE("selection: more row blocks than threads that add up their tiles") {
+  MI_NEEDS_MACHINE();
   SelectLayer layer{.shape = {64 * 520, 64 * 520}};
   layer.heads = {window_rule(640, 4, 64), window_rule(64 * 300, 0, 0)};
   layer.heads[0].shares_cap = layer.heads[1].shares_cap = 1;
@@ -106,15 +93,15 @@ TEST_CASE("selection: more row blocks than threads that add up their tiles") {
 }
 
 TEST_CASE("words of a launch's argument arrive") {
-  kernels::cuda::PutCall call{.words = {1, 2, 3}, .count = 2};
-  uint64_t memory[3] = {7, 7, 7};
-  call.to = memory;
-  GlobalMemory global;
-  global.add(memory, 2 * sizeof(uint64_t), true);
-  CHECK(launch(1, 32, 0, global, [&] { kernels::cuda::warp_put_words(call); }).faults.text() == "");
-  CHECK(memory[0] == 1);
-  CHECK(memory[1] == 2);
-  CHECK(memory[2] == 7);
+  MI_NEEDS_MACHINE();
+  using kernels::cuda::PutCall;
+  std::array<uint64_t, 3> memory = {7, 7, 7};
+  const auto launch = make_launch<bf16, 64, PutCall>();
+  const Part part{0, 2 * sizeof(uint64_t), true};
+  void* const seen = launch->share(memory.data(), sizeof(memory), {&part, 1});
+  CHECK(launch->run({.words = {1, 2, 3}, .count = 2, .to = static_cast<uint64_t*>(seen)}).wrong ==
+        "");
+  CHECK(memory == std::array<uint64_t, 3>{1, 2, 7});
 }
 
 }  // namespace

@@ -74,19 +74,18 @@ template <class T, int kDim>
   std::vector<HeadRule> rules(static_cast<size_t>(of.heads));
   const auto density = [&](int h) { return of.density * (h % 2 == 0 ? 1.0f : 0.75f); };
   for (int h = 0; h < of.heads; ++h) rules[static_cast<size_t>(h)].density = density(h);
-  const std::unique_ptr<Launch<EstimateCall<T>>> launch = stripe_launch<T, kDim>();
-  const EstimateCall<T> call{
-      .q = {launch->input(q), stride_q, kDim},
-      .k = {launch->input(k), stride_k, kDim},
-      .shape = shape,
-      .heads = launch->input(rules),
-      .which = launch->input(which),
-      .count = static_cast<int32_t>(which.size()),
-      .heads_per_kv = of.heads / of.kv_heads,
-      .scale = 1 / std::sqrt(static_cast<float>(kDim)),
-      .softcap = of.softcap,
-      .codes = reinterpret_cast<uint8_t*>(launch->output(words.data(), words.size()))};
-  const Ran ran = launch->run(call, call.count * call.groups());
+  const auto launch = make_launch<T, kDim, EstimateCall<T>>();
+  const EstimateCall<T> call{.q = {launch->input(q), stride_q, kDim},
+                             .k = {launch->input(k), stride_k, kDim},
+                             .shape = shape,
+                             .heads = launch->input(rules),
+                             .which = launch->input(which),
+                             .count = static_cast<int32_t>(which.size()),
+                             .heads_per_kv = of.heads / of.kv_heads,
+                             .scale = 1 / std::sqrt(static_cast<float>(kDim)),
+                             .softcap = of.softcap,
+                             .codes = reinterpret_cast<uint8_t*>(launch->output(words))};
+  const Ran ran = launch->run(call);
   int64_t wrong = 0, near = 0;
   for (int h = 0; h < of.heads; ++h)
     for (int64_t m = 0; m < shape.row_blocks(); ++m) {
