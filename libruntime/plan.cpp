@@ -29,41 +29,12 @@ size_t round_up(size_t bytes) {
   return (bytes + 63) / 64 * 64;
 }
 
-Status check_shape(const HeadConfig& config, const PlanShape& shape) {
-  const HeadConfig::Model& model = config.model;
-  if (shape.heads != model.heads || shape.kv_heads != model.kv_heads ||
-      shape.head_dim != model.head_dim)
-    return fail(
-        Code::invalid_argument,
-        fmt::format("config of model {}: it has {} heads, {} kv_heads, head_dim {}; the call "
-                    "has {}, {}, {}",
-                    model.name, model.heads, model.kv_heads, model.head_dim, shape.heads,
-                    shape.kv_heads, shape.head_dim));
-  if (shape.kv_heads < 1 || shape.heads % shape.kv_heads != 0)
-    return fail(Code::invalid_argument,
-                fmt::format("kv_heads: got {}, expected a divisor of heads {}", shape.kv_heads,
-                            shape.heads));
-  if (config.layers.size() != static_cast<size_t>(model.layers))
-    return fail(Code::invalid_argument, fmt::format("layers: the config lists {}, its model has {}",
-                                                    config.layers.size(), model.layers));
-  for (const auto& layer : config.layers)
-    if (layer.size() != static_cast<size_t>(model.heads))
-      return fail(Code::invalid_argument, fmt::format("heads: a layer lists {}, the model has {}",
-                                                      layer.size(), model.heads));
-  return {};
-}
-
 }  // namespace
 
 Result<Plan> Plan::make(const HeadConfig& config, const PlanShape& shape,
                         const kernels::Backend& backend, int threads) try {
-  MI_CHECK(check_shape(config, shape));
   Plan plan;
-  plan.shape_ = shape;
-  if (shape.scale == 0)
-    plan.shape_.scale =
-        static_cast<float>(attention_scale(config.model.scale, config.model.head_dim));
-  if (shape.softcap == 0) plan.shape_.softcap = static_cast<float>(config.model.softcap);
+  MI_TRY(plan.shape_, complete_shape(config, shape));
   plan.backend_ = shape.element == Element::bf16 ? &backend : &backend.f32();
   plan.threads_ = threads > 0 ? threads : omp_get_max_threads();
   kernels::AttentionHead head;
@@ -72,47 +43,9 @@ Result<Plan> Plan::make(const HeadConfig& config, const PlanShape& shape,
   head.head_dim = shape.head_dim;
   head.softcap = plan.shape_.softcap;
   MI_CHECK(backend.supports(head));
-
-  const CallShape call{shape.n_q, shape.n_kv, shape.head_dim};
-  const auto dense = static_cast<double>(dense_tiles(call));
-  const int64_t prompt = shape.prompt_tokens > 0 ? shape.prompt_tokens : shape.n_kv;
-  if (prompt < shape.n_kv)
-    return fail(Code::invalid_argument,
-                fmt::format("prompt_tokens: got {}, expected n_kv {} at least", shape.prompt_tokens,
-                            shape.n_kv));
-  int beyond = 0;
-  int too_short = 0;
-  for (const auto& layer : config.layers) {
-    auto& heads = plan.layers_.emplace_back();
-    for (const HeadEntry& entry : layer) {
-      HeadPlan head_plan;
-      MI_TRY(head_plan.resolved, resolve_head(entry, config.kernel, prompt));
-      int64_t& last = head_plan.resolved.params.last;
-      last = std::max<int64_t>(0, last - (prompt - shape.n_kv));
-      head_plan.estimator = make_estimator(head_plan.resolved.params);
-      const bool capped = shape.n_q == prompt || shape.prompt_tokens == 0;
-      if ((capped || head_plan.resolved.spend_share) && head_plan.resolved.share &&
-          head_plan.resolved.params.pattern != Pattern::dense) {
-        // In tiles; a head whose threshold is still to be found pays for both of its passes.
-        const double estimate =
-            head_plan.estimator->flops(call) +
-            (head_plan.resolved.spend_share ? head_plan.estimator->rows_flops(call) : 0);
-        head_plan.tile_cap =
-            (*head_plan.resolved.share + 1e-6) * dense - estimate / tile_flops(shape.head_dim);
-      }
-      beyond += head_plan.resolved.beyond_range ? 1 : 0;
-      too_short += head_plan.resolved.is_short ? 1 : 0;
-      heads.push_back(std::move(head_plan));
-    }
-  }
-  if (too_short > 0)
-    plan.notes_.push_back(
-        fmt::format("{} tokens are few beside dense_below {}: {} sparse heads run dense", prompt,
-                    config.kernel.dense_below, too_short));
-  if (beyond > 0)
-    plan.notes_.push_back(fmt::format(
-        "{} tokens lie outside the calibrated lengths: {} heads keep the share of the nearest one",
-        prompt, beyond));
+  MI_TRY(HeadPlans heads, plan_heads(config, plan.shape_));
+  plan.layers_ = std::move(heads.layers);
+  plan.notes_ = std::move(heads.notes);
   plan.size_workspace();
   return plan;
 } catch (const std::bad_alloc&) {

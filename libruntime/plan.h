@@ -4,8 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,27 +12,10 @@
 #include "kernels/half.h"
 #include "kernels/tensor_view.h"
 #include "libruntime/config.h"
-#include "libruntime/resolve.h"
+#include "libruntime/plan_heads.h"
 #include "libruntime/select.h"
 
 namespace mi::runtime {
-
-enum class Element { f32, bf16, f16 };  // of q, k, v and o; lse is f32
-
-struct PlanShape {
-  int64_t n_q = 0;   // query tokens of this call
-  int64_t n_kv = 0;  // keys so far, n_kv >= n_q; row i attends keys j <= i + n_kv - n_q
-  int heads = 0;
-  int kv_heads = 0;  // divides heads
-  int head_dim = 0;
-  float scale = 0;    // 0: the config's
-  float softcap = 0;  // 0: the config's
-  Element element = Element::f32;
-  // Of the whole prompt, where this call is a chunk of it: thresholds are then those of that
-  // length, the last rows that run dense are the prompt's, and there is no cap, which is a share of
-  // the whole. 0: n_kv.
-  int64_t prompt_tokens = 0;
-};
 
 // What a run executed for one head.
 struct HeadStats {
@@ -83,11 +64,6 @@ class Plan {
                            Unspent& unspent) const;
 
  private:
-  struct HeadPlan {
-    ResolvedHead resolved;
-    std::unique_ptr<const Estimator> estimator;
-    std::optional<double> tile_cap;  // tiles that the share leaves after the estimate
-  };
   struct Wave;
 
   template <class T>

@@ -20,13 +20,6 @@ int bin_of(float e) {
                     kHistogramBins - 1);
 }
 
-// The threshold that keeps exactly the keys of bins >= lowest.
-float lambda_of_bin(int lowest) {
-  if (lowest <= 0) return -1.0f;
-  return std::nextafter(std::bit_cast<float>(static_cast<uint32_t>(lowest + kFirst) << kShift),
-                        0.0f);
-}
-
 template <class Steps>
 void count_steps(std::span<const uint64_t> words, uint32_t* counts, const Steps& steps) {
   // Most keys have the same count: four tables, so that none waits for the one before.
@@ -168,6 +161,12 @@ void count_bins(const float* e, int64_t keys, uint32_t* bins) {
     ++tables[static_cast<size_t>(j % 4)][static_cast<size_t>(bin_of(e[j]))];
   for (size_t bin = 0; bin < kHistogramBins; ++bin)
     bins[bin] = tables[0][bin] + tables[1][bin] + tables[2][bin] + tables[3][bin];
+}
+
+float lambda_of_bin(int lowest) {
+  if (lowest <= 0) return -1.0f;
+  return std::nextafter(std::bit_cast<float>(static_cast<uint32_t>(lowest + kFirst) << kShift),
+                        0.0f);
 }
 
 int64_t tiles_from_bin(std::span<const uint32_t> bins, int lowest) {

@@ -48,6 +48,9 @@ void count_bins(const float* e, int64_t keys, uint32_t* bins);
 // Tiles that row blocks execute for the keys of bins >= lowest. bins: [row_blocks, kHistogramBins].
 [[nodiscard]] int64_t tiles_from_bin(std::span<const uint32_t> bins, int lowest);
 
+// The threshold that keeps exactly the keys of bins >= lowest.
+[[nodiscard]] float lambda_of_bin(int lowest);
+
 // The smallest lambda whose selection costs at most `tiles`, or what the forced keys cost if that
 // is more: keys that fit into the forced keys' last tiles are free.
 [[nodiscard]] float lambda_for_tiles(std::span<const uint32_t> bins, int64_t tiles);

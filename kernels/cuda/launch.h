@@ -1,11 +1,14 @@
-// Attention and the stripe estimate on a CUDA device (compute capability 8.0 or later). The kernels
-// have been run by the emulator of tests/cuda only, never on hardware.
+// Attention, estimates, selection and the index build on a CUDA device (compute
+// capability 8.0 or later). The kernels have been run by the emulator of tests/cuda only, never on
+// hardware.
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/cuda/attend_call.h"
-#include "kernels/cuda/stripe_call.h"
+#include "kernels/cuda/index_call.h"
+#include "kernels/cuda/select_call.h"
+#include "kernels/cuda/estimate_call.h"
 #include "kernels/half.h"
 #include "kernels/status.h"
 
@@ -27,9 +30,28 @@ Status check_sequence(const Sequence<T>& of);
 template <class T>
 Status launch_attend(const AttendCall<T>& call, int64_t items, int head_dim, CUstream_st* stream);
 
-// Selects the keys of up to 64 row blocks an item, call.items[0 .. items), as launch_attend attends
-// them: same stream, same types, same errors.
+// Write codes as launch_attend attends: same stream, same types, same errors. Stripes in one
+// launch, vertical and slash in four.
 template <class T>
-Status launch_stripes(const StripeCall<T>& call, int64_t items, int head_dim, CUstream_st* stream);
+Status launch_stripes(const EstimateCall<T>& call, int head_dim, CUstream_st* stream);
+template <class T>
+Status launch_vertical(const VerticalCall<T>& call, int head_dim, CUstream_st* stream);
+template <class T>
+Status launch_pooled(const PooledCall<T>& call, CUstream_st* stream);
+template <class T>
+Status launch_antidiagonal(const AntidiagonalCall<T>& call, int head_dim, CUstream_st* stream);
+
+// Selects the keys of all row blocks from codes that are there, in two launches, or four where
+// heads share a cap; same stream, same errors as launch_attend.
+Status launch_select(const SelectCall& call, bool shares_cap, CUstream_st* stream);
+// Finds thresholds from codes that are bins, in two launches.
+Status launch_spend(const SpendCall& call, CUstream_st* stream);
+Status launch_report(const ReportCall& call, CUstream_st* stream);
+Status launch_put(const PutCall& call, CUstream_st* stream);
+
+// Builds the index of a call made by index_call, in three launches, as launch_attend attends: same
+// stream, same errors. items, selections, runs and columns are then what AttendCall takes, with
+// size.blocks items.
+Status launch_index(const IndexCall& call, CUstream_st* stream);
 
 }  // namespace mi::kernels::cuda

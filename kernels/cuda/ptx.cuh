@@ -15,11 +15,15 @@
 #define MI_DEVICE __device__ __forceinline__
 #define MI_UNROLL _Pragma("unroll")
 #define MI_UNROLL_BY_2 _Pragma("unroll 2")
+#define MI_NO_UNROLL _Pragma("unroll 1")
 
 namespace mi::kernels::cuda::ptx {
 
 struct alignas(16) Bytes16 {
   uint32_t word[4];
+};
+struct alignas(8) Floats2 {
+  float x[2];
 };
 
 MI_DEVICE uint32_t thread() {
@@ -48,9 +52,20 @@ MI_DEVICE float shuffle_xor(float x, int mask) {
 MI_DEVICE uint32_t shuffle_xor(uint32_t x, int mask) {
   return __shfl_xor_sync(0xffffffffU, x, mask);
 }
+MI_DEVICE int64_t shuffle_xor(int64_t x, int mask) {
+  return __shfl_xor_sync(0xffffffffU, static_cast<long long>(x), mask);
+}
 // Whether it is true in any thread of the warp.
 MI_DEVICE bool any(bool x) {
   return __any_sync(0xffffffffU, x) != 0;
+}
+
+MI_DEVICE int32_t count_bits(uint64_t x) {
+  return __popcll(x);
+}
+// Position of the lowest bit that is set; x is not 0.
+MI_DEVICE int32_t lowest_bit(uint64_t x) {
+  return __ffsll(static_cast<long long>(x)) - 1;
 }
 
 template <class T>
@@ -68,6 +83,16 @@ MI_DEVICE int32_t load_shared(uint32_t address) {
 }
 MI_DEVICE void store_shared(uint32_t address, uint32_t value) {
   asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
+MI_DEVICE float load_shared_float(uint32_t address) {
+  return __int_as_float(load_shared(address));
+}
+MI_DEVICE void store_shared_float(uint32_t address, float value) {
+  store_shared(address, __float_as_uint(value));
+}
+// Adds of several threads to one word need no barrier between them.
+MI_DEVICE void add_shared(uint32_t address, uint32_t value) {
+  asm volatile("red.shared.add.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
 // 16-byte aligned.
 MI_DEVICE Bytes16 load_shared_16(uint32_t address) {
@@ -165,6 +190,13 @@ MI_DEVICE float unpack<f16>(uint32_t pair, int which) {
   float value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
   return value;
+}
+
+MI_DEVICE uint32_t bits_of(float x) {
+  return __float_as_uint(x);
+}
+MI_DEVICE float float_of(uint32_t bits) {
+  return __uint_as_float(bits);
 }
 
 // 2^x to 2 ulp, subnormal results flushed to 0; 2^-inf = 0 (ex2.approx).

@@ -24,18 +24,19 @@ struct Exponent {
         factor(of_softcap == 0 && of_scale > 0 ? of_scale * kLog2e : 1.0f) {}
 
   // tanh(x) = 1 - 2 / (1 + e^2x): absolute error of a few 1e-7, infinities included.
+  [[nodiscard]] MI_DEVICE float applied(float product) const {
+    const float exponent = product * scale;
+    const float grown = ptx::exp2_approx(exponent * (2 / softcap));
+    const float bounded = 1.0f - 2.0f * ptx::reciprocal_approx(1.0f + grown);
+    return softcap == 0 ? exponent : softcap * kLog2e * bounded;
+  }
   template <int kColumns>
   MI_DEVICE void apply(float (&s)[kColumns][4]) const {
     if (softcap == 0 && scale > 0) return;
     MI_UNROLL
     for (int j = 0; j < kColumns; ++j) {
       MI_UNROLL
-      for (int x = 0; x < 4; ++x) {
-        const float exponent = s[j][x] * scale;
-        const float grown = ptx::exp2_approx(exponent * (2 / softcap));
-        const float bounded = 1.0f - 2.0f * ptx::reciprocal_approx(1.0f + grown);
-        s[j][x] = softcap == 0 ? exponent : softcap * kLog2e * bounded;
-      }
+      for (int x = 0; x < 4; ++x) s[j][x] = applied(s[j][x]);
     }
   }
 };

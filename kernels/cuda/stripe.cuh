@@ -1,7 +1,7 @@
 // The stripe estimate (design: e_m[j] = 64 softmax_j(scale mean_m . k_j), mean_m the mean query of
-// row block m; stripe granularity as in AnchorAttention, arXiv 2505.23520) and its threshold: 64
-// mean queries against all keys that they see, once for the sum of each softmax and once for the
-// bits.
+// row block m; stripe granularity as in AnchorAttention, arXiv 2505.23520) as codes against the
+// head's threshold: 64 mean queries against all keys that they see, once for the sum of each
+// softmax and once for the codes.
 //
 // The mean is kept as two elements, itself rounded and what that lost: 16 bits of it with bf16, as
 // its rounding alone would move a score of 20 by 0.04 and the estimate by 4 %.
@@ -9,8 +9,9 @@
 // State: run by the emulator of tests/cuda only, never on hardware.
 #pragma once
 
+#include "kernels/cuda/codes.cuh"
 #include "kernels/cuda/softmax.cuh"
-#include "kernels/cuda/stripe_call.h"
+#include "kernels/cuda/estimate_call.h"
 #include "kernels/cuda/tile.cuh"
 
 namespace mi::kernels::cuda {
@@ -48,27 +49,30 @@ MI_DEVICE void block_store_means(const Strided<const T>& q, int64_t first_block,
 }
 
 template <class T, int kHeadDim>
-MI_DEVICE void block_select_stripes(const StripeCall<T>& call) {
+MI_DEVICE void block_code_stripes(const EstimateCall<T>& call) {
   using Shape = StripeShape<kHeadDim>;
   constexpr int kTile = Shape::kKeys;
   using Scores = float[kTile / 8][4];
   const int lane = ptx::thread() % 32;
   const int warp_row = ptx::thread() / 32 * kWarpRows;
   const uint32_t shared = ptx::shared_base();
-  const StripeItem item = ptx::load(call.items + ptx::block());
-  const Sequence<T>* sequence = call.sequences + item.sequence;
-  const int64_t n_q = ptx::load(&sequence->n_q);
-  const int64_t n_kv = ptx::load(&sequence->n_kv);
-  const Strided<const T> k = ptx::load(&sequence->k).of_head(item.head / call.heads_per_kv);
+  const int64_t n_q = call.shape.n_q;
+  const int64_t n_kv = call.shape.n_kv;
+  // The latest row blocks first, which see the most keys.
+  const int64_t first_block =
+      (call.count * call.groups() - 1 - ptx::block()) / call.count * call.kGroup;
+  const int64_t index = ptx::load(call.which + ptx::block() % call.count);
+  const int64_t head = call.first_head + index;
+  const Strided<const T> k = call.k.of_head(head / call.heads_per_kv);
 
   // Keys that a row block sees, as its last row does; none past the last row block.
   const auto keys_end = [&](int row) {
-    const int64_t first = (int64_t{item.first_block} + row) * kRowBlock;
+    const int64_t first = (first_block + row) * kRowBlock;
     if (first >= n_q) return int64_t{0};
     return (first + kRowBlock < n_q ? first + kRowBlock : n_q) + n_kv - n_q;
   };
   const int64_t end[2] = {keys_end(warp_row + lane / 4), keys_end(warp_row + lane / 4 + 8)};
-  const int64_t last = (int64_t{item.first_block} + 64) * kRowBlock;
+  const int64_t last = (first_block + call.kGroup) * kRowBlock;
   const int64_t longest = (last < n_q ? last : n_q) + n_kv - n_q;
   const int tiles = static_cast<int>((longest + 63) / 64 * (64 / kTile));  // of whole words
 
@@ -125,42 +129,43 @@ MI_DEVICE void block_select_stripes(const StripeCall<T>& call) {
     ptx::barrier();
   };
 
-  block_store_means<T, kHeadDim>(ptx::load(&sequence->q).of_head(item.head), item.first_block, n_q,
-                                 shared);
+  block_store_means<T, kHeadDim>(call.q.of_head(head), first_block, n_q, shared);
   SoftmaxState softmax;
   for_each_tile([&](Scores& s, int) {
     float shrink[2];
     softmax.update(s, exponent.factor, shrink);
   });
   softmax.finish();
-  // 64 p > density where the exponent exceeds this; +inf for rows without keys.
+  // log2 of a row's sum times its threshold.
+  const Coder coder(call, index);
   float least[2];
+  uint8_t* to[2];
   MI_UNROLL
-  for (int half = 0; half < 2; ++half)
-    least[half] = end[half] == 0
-                      ? -kNegativeInfinity
-                      : softmax.top[half] * exponent.factor + ptx::log2_approx(softmax.sum[half]) +
-                            ptx::log2_approx(item.density / kRowBlock);
+  for (int half = 0; half < 2; ++half) {
+    least[half] = softmax.top[half] * exponent.factor + ptx::log2_approx(softmax.sum[half]) +
+                  coder.threshold - 6;  // 64 rows
+    const int64_t block = first_block + warp_row + lane / 4 + 8 * half;
+    to[half] = call.codes + 64 * (index * call.shape.count() + call.shape.before(block));
+  }
   for_each_tile([&](Scores& s, int tile) {
     MI_UNROLL
     for (int half = 0; half < 2; ++half) {
-      uint32_t word[kTile / 32] = {};
+      const bool present = int64_t{tile} * kTile < (end[half] + 63) / 64 * 64;
+      // Two neighbours have four codes of column j and of column j + 1 between them: each stores
+      // one four.
       MI_UNROLL
-      for (int j = 0; j < kTile / 8; ++j) {
+      for (int j = 0; j < kTile / 8; j += 2) {
+        uint32_t pair[2];
         MI_UNROLL
-        for (int x = 0; x < 2; ++x) {
-          const bool selected = s[j][2 * half + x] * exponent.factor > least[half];
-          word[j / 4] |= (selected ? 1U : 0U) << (8 * (j % 4) + lane % 4 * 2 + x);
+        for (int of = 0; of < 2; ++of) {
+          const float low = fmaf(s[j + of][2 * half], exponent.factor, -least[half]);
+          const float high = fmaf(s[j + of][2 * half + 1], exponent.factor, -least[half]);
+          pair[of] = coder.code(low) | coder.code(high) << 8;
         }
-      }
-      const int row = warp_row + lane / 4 + 8 * half;
-      auto* to = reinterpret_cast<uint32_t*>(item.words + row * item.word_stride);
-      MI_UNROLL
-      for (int part = 0; part < kTile / 32; ++part) {
-        word[part] |= ptx::shuffle_xor(word[part], 1);
-        word[part] |= ptx::shuffle_xor(word[part], 2);
-        const int64_t at = int64_t{tile} * (kTile / 32) + part;
-        if (lane % 4 == 0 && at * 32 < (end[half] + 63) / 64 * 64) ptx::store(to + at, word[part]);
+        const uint32_t other = ptx::shuffle_xor(lane % 2 == 0 ? pair[1] : pair[0], 1);
+        const uint32_t four = lane % 2 == 0 ? pair[0] | other << 16 : other | pair[1] << 16;
+        const int64_t key = int64_t{tile} * kTile + 8 * (j + lane % 2) + lane % 4 / 2 * 4;
+        if (present) ptx::store(reinterpret_cast<uint32_t*>(to[half] + key), four);
       }
     }
   });

@@ -60,4 +60,56 @@ struct StripeShape {
   static constexpr uint32_t kBytes = kStage + kStages * kStageBytes;
 };
 
+// The same for the vertical_slash estimate, whose block takes 64 query rows.
+template <int kHeadDim>
+struct VerticalShape {
+  static constexpr int kKeys = TileShape<kHeadDim>::kKeys;
+  static constexpr int kStages = 2;
+  static constexpr uint32_t kStage = 64 * kHeadDim * 2;  // behind the rows
+  static constexpr uint32_t kStageBytes = kKeys * kHeadDim * 2;
+  static constexpr uint32_t kBytes = kStage + kStages * kStageBytes;
+};
+// The same for the antidiagonal estimate: 64 query groups and a tile of key groups, a member each.
+template <int kHeadDim>
+struct AntidiagonalShape {
+  static constexpr int kKeys = TileShape<kHeadDim>::kKeys;
+  static constexpr int kStages = 2;
+  static constexpr uint32_t kKeyPart = 64 * kHeadDim * 2;
+  static constexpr uint32_t kStageBytes = kKeyPart + kKeys * kHeadDim * 2;
+  static constexpr uint32_t kBytes = kStages * kStageBytes;
+};
+// The pooled estimate: a mean query, then of each thread a largest term and a sum.
+struct PooledShape {
+  static constexpr uint32_t kSums = kMaxHeadDim * 4;
+  static constexpr uint32_t kBytes = kSums + kThreads * 8;
+};
+inline constexpr uint32_t kDiagonalBytes = (kThreads + 63) * 4;
+
+// Shared memory of prefix sums over a block of threads (block_sum.cuh).
+constexpr uint32_t block_sum_bytes(uint32_t threads) {
+  return threads / 32 * 8;
+}
+
+// The same for selection.
+struct SelectShape {
+  static constexpr uint32_t kCodes = 256;  // counted by each warp
+  static constexpr uint32_t kSums = kWarps * kCodes * 4;
+  static constexpr uint32_t kCutBytes = kSums + block_sum_bytes(kThreads);
+  static constexpr uint32_t kSelectBytes = block_sum_bytes(kThreads);
+  static constexpr uint32_t kThresholdBytes = kCodes * 4;
+};
+
+// The same for the index build.
+struct IndexShape {
+  static constexpr uint32_t kBytes = block_sum_bytes(kThreads);  // of a row block
+  // One block orders all: at 512K row blocks (1M tokens of 32 heads) each thread has 1024 of them,
+  // once a digit of the count of tiles. 16 counters a thread take 32 KiB, 256 of a byte's 512.
+  static constexpr uint32_t kOrderThreads = 512;
+  static constexpr uint32_t kDigitBits = 4;
+  static constexpr uint32_t kDigits = 1U << kDigitBits;
+  // Shared memory: counters [kDigits, kOrderThreads], sums.
+  static constexpr uint32_t kOrderSums = kDigits * kOrderThreads * 4;
+  static constexpr uint32_t kOrderBytes = kOrderSums + block_sum_bytes(kOrderThreads);
+};
+
 }  // namespace mi::kernels::cuda

@@ -48,8 +48,9 @@ void WorkList::add(int sequence, int head, int64_t block, int64_t keys_end, cons
 void WorkList::sort() {
   std::vector<size_t> order(items_.size());
   std::iota(order.begin(), order.end(), size_t{0});
+  const auto tiles = [&](size_t i) { return (keys_[i] + kKeyTile - 1) / kKeyTile; };
   std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return keys_[a] > keys_[b]; });
+                   [&](size_t a, size_t b) { return tiles(a) > tiles(b); });
   std::vector<WorkItem> items;
   std::vector<int64_t> keys;
   for (const size_t i : order) {

@@ -4,21 +4,17 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/cuda/attend_call.h"
+#include "kernels/cuda/index_call.h"
 
 namespace mi::kernels::cuda {
-
-// Stretches of at least so many keys become runs, shorter ones columns. A run is 8 bytes and one
-// step of a cursor, a column 4 bytes; at 8 a tile of 64 keys crosses at most 8 runs.
-inline constexpr int kShortestRun = 8;
 
 class WorkList {
  public:
   // Row block `block` of a head over the keys of a bitmap of keys_end bits (as in Backend::attend),
   // or over all of them where `keys` is null. keys_end <= 2^31 - 1.
   void add(int sequence, int head, int64_t block, int64_t keys_end, const uint64_t* keys);
-  // Most keys first: blocks of threads start in the order of the list, and the last to end should
-  // be short. Equal ones stay in the order in which they were added.
+  // Most tiles of 64 keys first: blocks of threads start in the order of the list, and the last to
+  // end should be short. Equal ones stay in the order in which they were added.
   void sort();
 
   // What AttendCall points to, to be copied to the device.

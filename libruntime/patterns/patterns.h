@@ -16,6 +16,9 @@ namespace mi::runtime::patterns {
 [[nodiscard]] std::unique_ptr<const Estimator> make_stripe_vertical_slash(
     const EstimatorParams& params);
 
+// a_shape: how many distances from 0 on, of at most `most`, have estimates above lambda.
+[[nodiscard]] int64_t distances_above(float lambda, int64_t most);
+
 // block_sparse counts: replaces each row's block masses by 1 / (rank + 1/2), so that
 // e > 1/blocks keeps exactly the `blocks` largest. order: scratch of `count` entries.
 void rank_blocks(float* mass, int64_t count, int32_t* order);

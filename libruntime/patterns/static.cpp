@@ -15,15 +15,6 @@ float estimate_at(int64_t distance) {
   return 1.0f / (static_cast<float>(distance) + 0.5f);
 }
 
-// How many distances from 0 on have estimates above lambda.
-int64_t distances_above(float lambda, int64_t most) {
-  const double guess = std::floor(1 / static_cast<double>(lambda));
-  auto count = static_cast<int64_t>(std::clamp(guess, 0.0, static_cast<double>(most)));
-  while (count < most && estimate_at(count) > lambda) ++count;
-  while (count > 0 && !(estimate_at(count - 1) > lambda)) --count;
-  return count;
-}
-
 void set_bits(int64_t begin, int64_t end, uint64_t* words) {
   for (int64_t j = begin; j < end;) {
     const int64_t next = std::min(end, (j / 64 + 1) * 64);
@@ -84,6 +75,14 @@ class Static final : public Estimator {
 };
 
 }  // namespace
+
+int64_t distances_above(float lambda, int64_t most) {
+  const double guess = std::floor(1 / static_cast<double>(lambda));
+  auto count = static_cast<int64_t>(std::clamp(guess, 0.0, static_cast<double>(most)));
+  while (count < most && estimate_at(count) > lambda) ++count;
+  while (count > 0 && !(estimate_at(count - 1) > lambda)) --count;
+  return count;
+}
 
 std::unique_ptr<const Estimator> make_static(const EstimatorParams& params) {
   return std::make_unique<Static>(params);

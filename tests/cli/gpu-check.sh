@@ -35,10 +35,14 @@ assert sys.argv[1:] == ["cuda", "--json", "--rounds", "3", "--lengths", "16384,1
 rows = []
 for tokens in (16384, 131072):
     for name, ms in (("cuBLAS GEMM", 1.5), ("dense", 2), ("runs of 64", 0.3), ("single keys", 0.5),
-                     ("stripe estimate", 0.05)):
-        row = {"name": name, "head_dim": 128, "tokens": tokens, "ms": ms, "tflops": 600 / ms, "of_gemm": 0.5}
-        if name in ("dense", "runs of 64", "single keys"):
-            row.update(executed=0.15, speedup=2 / ms, per_flop=0.3 / ms, error=2e-3)
+                     ("stripe estimate", 0.05), ("index build", 0.1), ("stripe plan", 0.8)):
+        row = {"name": name, "head_dim": 128, "tokens": tokens, "ms": ms}
+        if name != "index build":
+            row.update(tflops=600 / ms, of_gemm=0.5)
+        if name in ("dense", "runs of 64", "single keys", "stripe plan"):
+            row.update(executed=0.15, speedup=2 / ms, per_flop=0.3 / ms)
+        if name in ("dense", "runs of 64", "single keys", "index build", "stripe plan"):
+            row.update(error=2e-3)
         rows.append(row)
 json.dump({"device": {}, "rows": rows}, sys.stdout)
 END
@@ -68,13 +72,15 @@ has out 'SKIPPED: too little memory'
 has out 'All that was run passed.'
 has out 'met     dense, mma.sync kernel, 16K: TFLOP/s, at least 300: 300, 100 % of the goal'
 has out 'missed  single keys, 16K: rate per executed FLOP, of dense, at least 0.8: 0.6, 75 % of the goal'
+has out 'met     stripe plan at 15 %, 16K: speed-up over the fastest dense, at least 1: 2.5, 250 % of the goal'
+grep -qE '^  index build +128   16384     0\.100 +2\.0e-03$' out
 has out 'dense, wgmma kernel, 16K: TFLOP/s, at least 500: not measured'
 cmp out report/summary.txt
 python3 - <<'END'
 import json
 report = json.load(open("report/gpu-check.json"))
 assert [case["result"] for case in report["tests"]] == ["passed", "skipped"], report
-assert len(report["bench"]["rows"]) == 10 and report["failures"] == [], report
+assert len(report["bench"]["rows"]) == 14 and report["failures"] == [], report
 END
 
 FAULT=1 expect 1 --build build --output report --rounds 3

@@ -113,7 +113,7 @@ TEST_CASE("attention over strides of more than 2^31 elements", "[long]") {
 
   using kernels::cuda::AttendCall;
   const Kernel<bf16> kernel = attend_kernel<bf16, 64>();
-  const std::unique_ptr<Launch<AttendCall<bf16>>> launch = kernel.launch();
+  const auto launch = kernel.launch();
   constexpr size_t kRow = 64 * sizeof(bf16);
   const std::array<Part, 3> parts = {
       {{0, kRow, false}, {kStride * sizeof(bf16), kRow, false}, {kBytes - kRow, kRow, true}}};

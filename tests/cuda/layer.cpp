@@ -76,15 +76,15 @@ struct SequenceData {
     shape.scale = layer.scale == 0 ? 1 / std::sqrt(static_cast<float>(dim)) : layer.scale;
     shape.softcap = layer.softcap;
   }
-  [[nodiscard]] Sequence<T> share(Launch<AttendCall<T>>& launch) {
+  [[nodiscard]] Sequence<T> share(Memory& memory) {
     const auto input = [&](const Tensor<T>& tensor) {
-      return tensor.template strided<const T>(launch.input(tensor.data.data(), tensor.data.size()));
+      return tensor.template strided<const T>(memory.input(tensor.data.data(), tensor.data.size()));
     };
-    float* const seen_lse = launch.output(lse.data(), lse.size());
+    float* const seen_lse = memory.output(lse);
     return {input(q),
             input(k),
             input(v),
-            o.template strided<T>(launch.output(o.data.data(), o.data.size())),
+            o.template strided<T>(memory.output(o.data.data(), o.data.size())),
             with_lse ? seen_lse : nullptr,
             lse_stride,
             shape.n_q,
@@ -199,7 +199,7 @@ std::string check_layer(const Kernel<T>& kernel, const Layer& layer, uint64_t se
   }
   work.sort();
 
-  const std::unique_ptr<Launch<AttendCall<T>>> launch = kernel.launch();
+  const auto launch = kernel.launch();
   std::vector<Sequence<T>> sequences;
   for (SequenceData<T>& of : data) sequences.push_back(of.share(*launch));
   const AttendCall<T> call{launch->input(sequences),

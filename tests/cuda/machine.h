@@ -22,24 +22,17 @@ struct Part {
   bool writable = false;
 };
 
-struct Ran {
-  std::string wrong;                // a line for each fault; empty if there was none
-  std::optional<int64_t> products;  // mma instructions, of a warp each, where they are counted
-};
-
-// One launch: its memory, then its run.
-template <class Call>
-class Launch {
+// Memory that kernels see.
+class Memory {
  public:
-  Launch() = default;
-  Launch(const Launch&) = delete;
-  Launch& operator=(const Launch&) = delete;
-  virtual ~Launch() = default;
+  Memory() = default;
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  virtual ~Memory() = default;
 
-  // Memory of which the kernel may use `parts` and nothing else. Returns where the kernel sees it;
-  // what is written there is at `data` after run().
+  // Memory of which kernels may use `parts` and nothing else. Returns where they see it; what they
+  // write there is at `data` after each run.
   [[nodiscard]] virtual void* share(void* data, size_t bytes, std::span<const Part> parts) = 0;
-  [[nodiscard]] virtual Ran run(const Call& call, int64_t items) = 0;
 
   template <class T>
   [[nodiscard]] const T* input(const T* data, size_t count) {
@@ -55,16 +48,30 @@ class Launch {
     const Part all{0, count * sizeof(T), true};
     return static_cast<T*>(share(data, all.bytes, {&all, 1}));
   }
+  template <class T>
+  [[nodiscard]] T* output(std::vector<T>& data) {
+    return output(data.data(), data.size());
+  }
 };
 
-template <class Call>
-using MakeLaunch = std::function<std::unique_ptr<Launch<Call>>()>;
+struct Ran {
+  std::string wrong;                // a line for each fault; empty if there was none
+  std::optional<int64_t> products;  // mma instructions, of a warp each, where they are counted
+};
+
+// Memory, and launches over it, of what a launcher (EmulatedLaunch, runtime::Launcher) takes.
+template <class... Call>
+class Launch : public Memory {
+ public:
+  [[nodiscard]] virtual Ran run(const Call&... call) = 0;
+};
 
 template <class T>
 struct Kernel {
+  using AttendLaunch = Launch<kernels::cuda::AttendCall<T>, int64_t>;
   int head_dim = 0;
   int tile_keys = 0;
-  MakeLaunch<kernels::cuda::AttendCall<T>> launch;
+  std::function<std::unique_ptr<AttendLaunch>()> launch;
 };
 
 }  // namespace mi::test::cuda

@@ -5,8 +5,7 @@
 #include <utility>
 
 #include "kernels/cuda/device.h"
-#include "kernels/cuda/launch.h"
-#include "kernels/cuda/tile_shape.h"
+#include "libruntime/cuda/launcher.h"
 #include "tests/cuda/machine.h"
 
 namespace mi::test::cuda::on_device {
@@ -17,12 +16,9 @@ inline Status machine_ready() {
   return info ? Status{} : info.error();
 }
 
-template <class Call>
-class OnDevice final : public Launch<Call> {
+template <class T, int kHeadDim, class... Call>
+class OnDevice final : public Launch<Call...> {
  public:
-  using Start = std::function<Status(const Call&, int64_t, CUstream_st*)>;
-  explicit OnDevice(Start start) : start_(std::move(start)) {}
-
   // Each memory is an allocation of its own, so that compute-sanitizer knows its end.
   void* share(void* data, size_t bytes, std::span<const Part> parts) override {
     if (bytes == 0) return nullptr;
@@ -33,11 +29,10 @@ class OnDevice final : public Launch<Call> {
     }
     Shared shared{static_cast<std::byte*>(data), std::move(*buffer), {}};
     for (const Part& part : parts) {
-      note(shared.buffer.upload(shared.host + part.offset, part.bytes, part.offset));
       if (part.writable)
-        shared.outputs.push_back(
-            {part.offset, std::vector<std::byte>(shared.host + part.offset,
-                                                 shared.host + part.offset + part.bytes)});
+        shared.outputs.push_back({part.offset, part.bytes});
+      else
+        note(shared.buffer.upload(shared.host + part.offset, part.bytes, part.offset));
     }
     shared_.push_back(std::move(shared));
     return shared_.back().buffer.data();
@@ -45,16 +40,22 @@ class OnDevice final : public Launch<Call> {
 
   // Several times, the last ones as a CUDA graph: blocks of threads run in another order and at
   // other distances each time, and what changes with that is a race.
-  Ran run(const Call& call, int64_t items) override {
+  Ran run(const Call&... call) override {
     constexpr int kRuns = 4;
     auto stream = kernels::cuda::DeviceStream::make();
     if (!stream) note(stream.error());
+    for (Shared& shared : shared_)
+      for (Output& output : shared.outputs)
+        output.before.assign(shared.host + output.offset,
+                             shared.host + output.offset + output.bytes);
     std::string wrong;
     for (int i = 0; i < kRuns && failed_; ++i) {
       for (Shared& shared : shared_)
         for (const Output& output : shared.outputs)
-          note(shared.buffer.upload(output.before.data(), output.before.size(), output.offset));
-      const auto work = [&](CUstream_st* on) { return start_(call, items, on); };
+          note(shared.buffer.upload(output.before.data(), output.bytes, output.offset));
+      const auto work = [&](CUstream_st* on) {
+        return runtime::Launcher<T>{kHeadDim, on}(call...);
+      };
       note(i < kRuns / 2 ? stream->run(work) : stream->run_as_graph(work));
       if (!fetch(i > 0)) wrong = "another result in run " + std::to_string(i) + "\n";
     }
@@ -64,8 +65,8 @@ class OnDevice final : public Launch<Call> {
 
  private:
   struct Output {
-    size_t offset;
-    std::vector<std::byte> before;
+    size_t offset, bytes;
+    std::vector<std::byte> before = {};  // what each run begins with
   };
   struct Shared {
     std::byte* host;
@@ -81,7 +82,7 @@ class OnDevice final : public Launch<Call> {
     bool same = true;
     for (const Shared& shared : shared_)
       for (const Output& output : shared.outputs) {
-        std::vector<std::byte> now(output.before.size());
+        std::vector<std::byte> now(output.bytes);
         note(shared.buffer.download(now.data(), now.size(), output.offset));
         std::byte* const at = shared.host + output.offset;
         same = same && std::memcmp(at, now.data(), now.size()) == 0;
@@ -90,28 +91,13 @@ class OnDevice final : public Launch<Call> {
     return same || !expect_same;
   }
 
-  Start start_;
   std::vector<Shared> shared_;
   Status failed_;
 };
 
-template <class T, int kHeadDim>
-Kernel<T> attend_kernel() {
-  using Call = kernels::cuda::AttendCall<T>;
-  return {kHeadDim, kernels::cuda::TileShape<kHeadDim>::kKeys, [] {
-            return std::make_unique<OnDevice<Call>>(
-                [](const Call& call, int64_t items, CUstream_st* stream) {
-                  return kernels::cuda::launch_attend(call, items, kHeadDim, stream);
-                });
-          }};
-}
-
-template <class T, int kHeadDim>
-std::unique_ptr<Launch<kernels::cuda::StripeCall<T>>> stripe_launch() {
-  using Call = kernels::cuda::StripeCall<T>;
-  return std::make_unique<OnDevice<Call>>([](const Call& call, int64_t items, CUstream_st* stream) {
-    return kernels::cuda::launch_stripes(call, items, kHeadDim, stream);
-  });
+template <class T, int kHeadDim, class... Call>
+std::unique_ptr<Launch<Call...>> make_launch() {
+  return std::make_unique<OnDevice<T, kHeadDim, Call...>>();
 }
 
 }  // namespace mi::test::cuda::on_device

@@ -1,10 +1,7 @@
 // The kernel text as the emulator runs it.
 #pragma once
 
-#include "tests/cuda/emulator/ptx.h"
-
-#include "kernels/cuda/attend.cuh"
-#include "kernels/cuda/stripe.cuh"
+#include "tests/cuda/emulated_launch.h"
 #include "tests/cuda/machine.h"
 
 namespace mi::test::cuda::on_emulator {
@@ -14,48 +11,27 @@ inline Status machine_ready() {
   return {};
 }
 
-template <class Call>
-class OnEmulator final : public Launch<Call> {
+template <class T, int kHeadDim, class... Call>
+class OnEmulator final : public Launch<Call...> {
  public:
-  OnEmulator(uint32_t shared_bytes, void (*thread)(const Call&))
-      : shared_bytes_(shared_bytes), thread_(thread) {}
-
   void* share(void* data, size_t /*bytes*/, std::span<const Part> parts) override {
     for (const Part& part : parts)
       memory_.add(static_cast<std::byte*>(data) + part.offset, part.bytes, part.writable);
     return data;
   }
-  // A conflict between banks is a fault: the layout of shared memory promises that there is none.
-  Ran run(const Call& call, int64_t items) override {
-    const Report report =
-        launch(items, kernels::cuda::kThreads, shared_bytes_, memory_, [&] { thread_(call); });
-    std::string wrong = report.faults.text();
-    if (report.bank_conflicts != 0)
-      wrong += "bank conflicts: " + std::to_string(report.bank_conflicts) + "\n";
-    return {wrong, report.products};
+  Ran run(const Call&... call) override {
+    int64_t products = 0;
+    const Status done = EmulatedLaunch<T, kHeadDim>(memory_, products)(call...);
+    return {done.what, products};
   }
 
  private:
-  uint32_t shared_bytes_;
-  void (*thread_)(const Call&);  // what one thread does
   GlobalMemory memory_;
 };
 
-template <class T, int kHeadDim>
-Kernel<T> attend_kernel() {
-  using Shape = kernels::cuda::TileShape<kHeadDim>;
-  using Call = kernels::cuda::AttendCall<T>;
-  return {kHeadDim, Shape::kKeys, [] {
-            return std::make_unique<OnEmulator<Call>>(
-                Shape::kBytes, kernels::cuda::block_attend_item<T, kHeadDim>);
-          }};
-}
-
-template <class T, int kHeadDim>
-std::unique_ptr<Launch<kernels::cuda::StripeCall<T>>> stripe_launch() {
-  return std::make_unique<OnEmulator<kernels::cuda::StripeCall<T>>>(
-      kernels::cuda::StripeShape<kHeadDim>::kBytes,
-      kernels::cuda::block_select_stripes<T, kHeadDim>);
+template <class T, int kHeadDim, class... Call>
+std::unique_ptr<Launch<Call...>> make_launch() {
+  return std::make_unique<OnEmulator<T, kHeadDim, Call...>>();
 }
 
 }  // namespace mi::test::cuda::on_emulator

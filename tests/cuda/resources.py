@@ -2,9 +2,9 @@
 """Registers, shared memory, spills and occupancy of the CUDA kernels, as ptxas tells them,
 against the committed table. usage: resources.py ROOT CXX TABLE [NVCC]
 
-Prints the table as it is now. Exits 1 if anything spills at head dimension 64 or 128, fewer blocks
-fit on a multiprocessor than the table says or a line is missing, and, with the compiler that the
-table is of, if any number differs; 77 without NVCC. What is occupied follows from registers and
+Prints the table as it is now. Exits 1 if anything spills at head dimension 64 or 128 or of none,
+fewer blocks fit on a multiprocessor than the table says or a line is missing, and, with the compiler
+that the table is of, if any number differs; 77 without NVCC. What is occupied follows from registers and
 shared memory (CUDA C++ programming guide, compute capabilities); nothing has been measured.
 """
 import pathlib
@@ -14,11 +14,28 @@ import sys
 import tempfile
 
 HEAD_DIMS = (64, 80, 96, 128, 256)
-# Per multiprocessor: shared memory in KiB and warps. Registers are 65536 everywhere, given to warps
-# by 256; a block takes 1 KiB of shared memory more than it asks for.
-DEVICES = {'80': (164, 64), '90a': (228, 64), '120': (100, 48)}
+# Per multiprocessor: shared memory in KiB, warps and blocks. Registers are 65536 everywhere, given to
+# warps by 256; a block takes 1 KiB of shared memory more than it asks for.
+DEVICES = {'80': (164, 64, 32), '90a': (228, 64, 32), '120': (100, 48, 24)}
 WARPS = 4
-SHAPES = {'attend': 'TileShape', 'stripe': 'StripeShape'}
+OTHER_WARPS = {'order_items': 16, 'raise_thresholds': 1, 'find_threshold': 8}
+# Shared memory of the kernels of a head dimension, and by source of those of none ('-').
+BY_HEAD_DIM = {'attend': 'TileShape<{}>::kBytes', 'stripe': 'StripeShape<{}>::kBytes',
+               'vertical_sums': 'VerticalShape<{}>::kBytes',
+               'vertical_rows': 'VerticalShape<{}>::kBytes',
+               'antidiagonal': 'AntidiagonalShape<{}>::kBytes'}
+OF_NONE = {
+    'index.cu': {'count_keys': 'IndexShape::kBytes', 'order_items': 'IndexShape::kOrderBytes',
+                 'write_keys': 'IndexShape::kBytes'},
+    'estimate.cu': {'vertical_evidence': 'kDiagonalBytes', 'key_means': '0',
+                    'vertical_codes': '0', 'pooled': 'PooledShape::kBytes'},
+    'select.cu': {'count_tiles': 'SelectShape::kCutBytes',
+                  'find_threshold': 'SelectShape::kThresholdBytes',
+                  'find_cuts': 'SelectShape::kCutBytes',
+                  'add_tiles': 'SelectShape::kSelectBytes', 'raise_thresholds': '0',
+                  'select_keys': 'SelectShape::kSelectBytes',
+                  'report_heads': 'SelectShape::kSelectBytes'},
+}
 
 
 def run(*command):
@@ -31,18 +48,32 @@ def run(*command):
 def shared_bytes(root, cxx, folder):
     """Of each kernel and head dimension, from the shapes themselves."""
     source = folder / 'shared.cpp'
-    kernels = [(name, dim) for name in SHAPES for dim in HEAD_DIMS]
-    source.write_text('#include <cstdio>\n#include "kernels/cuda/tile_shape.h"\nint main() {\n' + ''.join(
-        f'std::printf("%u\\n", mi::kernels::cuda::{SHAPES[name]}<{dim}>::kBytes);\n'
-        for name, dim in kernels) + '}\n')
+    kernels = {(name, dim): of.format(dim) for name, of in BY_HEAD_DIM.items() for dim in HEAD_DIMS}
+    kernels.update({(name, '-'): of for source in OF_NONE.values() for name, of in source.items()})
+    source.write_text('#include <cstdio>\n#include "kernels/cuda/tile_shape.h"\n'
+        'using namespace mi::kernels::cuda;\nint main() {\n' + ''.join(
+        f'std::printf("%u\\n", uint32_t{{{of}}});\n' for of in kernels.values()) + '}\n')
     run(cxx, '-std=c++20', '-I', root, source, '-o', folder / 'shared')
     return dict(zip(kernels, map(int, run(folder / 'shared').split())))
 
 
-def blocks(device, registers, shared):
-    shared_kib, warps = DEVICES[device]
-    by_registers = 65536 // (-(-registers * 32 // 256) * 256) // WARPS
-    return min(by_registers, shared_kib * 1024 // (shared + 1024), warps // WARPS)
+def blocks(device, registers, shared, warps_of_block):
+    shared_kib, warps, most = DEVICES[device]
+    by_registers = 65536 // (-(-registers * 32 // 256) * 256) // warps_of_block
+    return min(by_registers, shared_kib * 1024 // (shared + 1024), warps // warps_of_block, most)
+
+
+def lines_of(nvcc, root, folder, source, names, dim, shared):
+    targets = [f'-gencode=arch=compute_{sm},code=sm_{sm}' for sm in DEVICES]
+    log = run(nvcc, '-std=c++20', '-O3', '-I', root, '-Xptxas', '-v', *targets, '-fatbin', source,
+              '-o', folder / 'fatbin')
+    found = re.findall(rf"entry function '(\w+?\d({'|'.join(names)})\w*)' for 'sm_(\w+)'.*?"
+                       r'(\d+) bytes spill stores.*?Used (\d+) registers', log, re.S)
+    for symbol, name, sm, spilled, registers in sorted(found, key=lambda of: of[1:3]):
+        if re.search('(?<!b)f16', symbol):
+            continue
+        fit = blocks(sm, int(registers), shared[name, dim], OTHER_WARPS.get(name, WARPS))
+        yield f'{name} {sm} {dim} {registers} {shared[name, dim]} {spilled} {fit}'
 
 
 def table(root, cxx, nvcc, folder):
@@ -52,16 +83,11 @@ def table(root, cxx, nvcc, folder):
              + re.search(r'release [\d.]+', run(nvcc, '--version')).group()]
     for dim in HEAD_DIMS:
         source = folder / f'{dim}.cu'
-        # Elements differ in one instruction of the same shape: bf16 speaks for f16.
+        # Elements differ in one instruction of the same shape: bf16 speaks for f16, everywhere.
         source.write_text(text.replace('@MI_ELEMENT@', 'bf16').replace('@MI_HEAD_DIM@', str(dim)))
-        targets = [f'-gencode=arch=compute_{sm},code=sm_{sm}' for sm in DEVICES]
-        log = run(nvcc, '-std=c++20', '-O3', '-I', root, '-Xptxas', '-v', *targets, '-fatbin', source,
-                  '-o', folder / 'fatbin')
-        found = re.findall(r"entry function '\w+?(attend|stripe)_bf16\w+' for 'sm_(\w+)'.*?(\d+) bytes "
-                           r'spill stores.*?Used (\d+) registers', log, re.S)
-        for name, sm, spilled, registers in sorted(found):
-            lines.append(f'{name} {sm} {dim} {registers} {shared[name, dim]} {spilled} '
-                         f'{blocks(sm, int(registers), shared[name, dim])}')
+        lines += lines_of(nvcc, root, folder, source, BY_HEAD_DIM, dim, shared)
+    for name, kernels in OF_NONE.items():
+        lines += lines_of(nvcc, root, folder, root / 'kernels/cuda' / name, kernels, '-', shared)
     return lines
 
 
@@ -80,7 +106,7 @@ def compare(got, want):
         if int(now[3]) < int(fit) or (same_compiler and now != [registers, shared, spilled, fit]):
             wrong.append(f'{name}: got {" ".join(now)}, the table says '
                          f'{registers} {shared} {spilled} {fit}')
-        if kernel[2] in ('64', '128') and now[2] != '0':
+        if kernel[2] in ('64', '128', '-') and now[2] != '0':
             wrong.append(f'{name}: {now[2]} bytes are spilled')
     return wrong + [f'{" ".join(kernel)}: not in the table' for kernel in of]
 

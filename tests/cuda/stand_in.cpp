@@ -3,25 +3,30 @@
 // there is no device.
 #include <sys/mman.h>
 
+#include <cstring>
 #include <map>
-#include <string>
 #include <utility>
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/launch.h"
-#include "tests/cuda/on_emulator.h"
+#include "tests/cuda/emulated_launch.h"
 
 namespace mi::kernels::cuda {
 namespace {
 
 std::map<std::byte*, size_t> g_allocated;
 
-template <class Call, class MakeLaunch>
-Status emulate(const Call& call, int64_t items, const MakeLaunch& make) {
-  const auto launch = make();
-  for (const auto& [data, bytes] : g_allocated) (void)launch->output(data, bytes);
-  const std::string wrong = launch->run(call, items).wrong;
-  return wrong.empty() ? Status{} : fail(Code::device, wrong);
+template <class T, int kHeadDim, class... Call>
+Status emulate(const Call&... call) {
+  test::cuda::GlobalMemory memory;
+  for (const auto& [data, bytes] : g_allocated) memory.add(data, bytes, true);
+  int64_t products = 0;
+  return test::cuda::EmulatedLaunch<T, kHeadDim>(memory, products)(call...);
+}
+// Of kernels that are the same for every head dimension.
+template <class T, class... Call>
+Status emulate_any(const Call&... call) {
+  return emulate<T, kHeadDims[0]>(call...);
 }
 
 // `run` with the head dimension as a constant.
@@ -79,19 +84,49 @@ void DeviceStream::Destroy::operator()(CUevent_st* /*event*/) const {}
 
 template <class T>
 Status launch_attend(const AttendCall<T>& call, int64_t items, int head_dim, CUstream_st*) {
-  return with_head_dim(head_dim, kAll, [&](auto dim) {
-    return emulate(call, items, test::cuda::on_emulator::attend_kernel<T, dim()>().launch);
-  });
+  return with_head_dim(head_dim, kAll, [&](auto dim) { return emulate<T, dim()>(call, items); });
 }
 template <class T>
-Status launch_stripes(const StripeCall<T>& call, int64_t items, int head_dim, CUstream_st*) {
-  return with_head_dim(head_dim, kAll, [&](auto dim) {
-    return emulate(call, items, test::cuda::on_emulator::stripe_launch<T, dim()>);
-  });
+Status launch_stripes(const EstimateCall<T>& call, int head_dim, CUstream_st*) {
+  return with_head_dim(head_dim, kAll, [&](auto dim) { return emulate<T, dim()>(call); });
 }
+template <class T>
+Status launch_vertical(const VerticalCall<T>& call, int head_dim, CUstream_st*) {
+  return with_head_dim(head_dim, kAll, [&](auto dim) { return emulate<T, dim()>(call); });
+}
+template <class T>
+Status launch_pooled(const PooledCall<T>& call, CUstream_st*) {
+  return emulate_any<T>(call);
+}
+template <class T>
+Status launch_antidiagonal(const AntidiagonalCall<T>& call, int head_dim, CUstream_st*) {
+  return with_head_dim(head_dim, kAll, [&](auto dim) { return emulate<T, dim()>(call); });
+}
+Status launch_select(const SelectCall& call, bool shares_cap, CUstream_st*) {
+  return emulate_any<bf16>(call, shares_cap);
+}
+Status launch_spend(const SpendCall& call, CUstream_st*) {
+  return emulate_any<bf16>(call);
+}
+Status launch_report(const ReportCall& call, CUstream_st*) {
+  return emulate_any<bf16>(call);
+}
+Status launch_put(const PutCall& call, CUstream_st*) {
+  return emulate_any<bf16>(call);
+}
+Status launch_index(const IndexCall& call, CUstream_st*) {
+  return emulate_any<bf16>(call);
+}
+
 template Status launch_attend(const AttendCall<bf16>&, int64_t, int, CUstream_st*);
 template Status launch_attend(const AttendCall<f16>&, int64_t, int, CUstream_st*);
-template Status launch_stripes(const StripeCall<bf16>&, int64_t, int, CUstream_st*);
-template Status launch_stripes(const StripeCall<f16>&, int64_t, int, CUstream_st*);
+template Status launch_stripes(const EstimateCall<bf16>&, int, CUstream_st*);
+template Status launch_stripes(const EstimateCall<f16>&, int, CUstream_st*);
+template Status launch_vertical(const VerticalCall<bf16>&, int, CUstream_st*);
+template Status launch_vertical(const VerticalCall<f16>&, int, CUstream_st*);
+template Status launch_pooled(const PooledCall<bf16>&, CUstream_st*);
+template Status launch_pooled(const PooledCall<f16>&, CUstream_st*);
+template Status launch_antidiagonal(const AntidiagonalCall<bf16>&, int, CUstream_st*);
+template Status launch_antidiagonal(const AntidiagonalCall<f16>&, int, CUstream_st*);
 
 }  // namespace mi::kernels::cuda

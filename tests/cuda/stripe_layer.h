@@ -10,9 +10,8 @@
 #include "tests/support.h"
 
 namespace mi::test::cuda {
-using kernels::cuda::Sequence;
-using kernels::cuda::StripeCall;
-using kernels::cuda::StripeItem;
+using kernels::cuda::EstimateCall;
+using kernels::cuda::HeadRule;
 
 struct StripeLayer {
   int64_t n_q, n_kv;
@@ -56,61 +55,65 @@ std::vector<double> estimate(const StripeLayer& of, const T* q, const T* k, int6
   return e;
 }
 
-// Empty if all is right: no fault, and every bit that of the estimate.
+// Empty if all is right: no fault, every code that of the estimate, and nothing
+// written for a head that is not asked for.
 template <class T, int kDim>
 [[nodiscard]] std::string check_stripes(const StripeLayer& of, uint64_t seed) {
   const int64_t stride_q = of.heads * kDim, stride_k = of.kv_heads * kDim;
   const auto q = random_elements<T>(of.n_q * stride_q, seed, of.sigma);
   const auto k = random_elements<T>(of.n_kv * stride_k, seed + 1, of.sigma);
-  const int64_t blocks = (of.n_q + 63) / 64, words = kernels::bitmap_words(of.n_kv);
-  const uint64_t poison = 0xdeadbeefdeadbeef;
-  std::vector<uint64_t> bits(static_cast<size_t>(of.heads * blocks * words), poison);
-  const std::unique_ptr<Launch<StripeCall<T>>> launch = stripe_launch<T, kDim>();
-  uint64_t* const seen_bits = launch->output(bits.data(), bits.size());
-  std::vector<StripeItem> items;
-  for (int h = 0; h < of.heads; ++h)
-    for (int64_t first = 0; first < blocks; first += 64)
-      items.push_back({0, h, static_cast<int32_t>(first), of.density,
-                       seen_bits + (h * blocks + first) * words, words});
-  const std::vector<Sequence<T>> sequences = {{{launch->input(q), stride_q, kDim},
-                                               {launch->input(k), stride_k, kDim},
-                                               {},
-                                               {},
-                                               nullptr,
-                                               0,
-                                               of.n_q,
-                                               of.n_kv}};
-  const StripeCall<T> call{launch->input(sequences), launch->input(items), of.heads / of.kv_heads,
-                           1 / std::sqrt(static_cast<float>(kDim)), of.softcap};
-  const Ran ran = launch->run(call, static_cast<int64_t>(items.size()));
+  const kernels::cuda::HeadWords shape{of.n_q, of.n_kv};
+  constexpr uint8_t kPoison = 0xa5;
+  // All heads but the second of three or more, in falling order; 4-byte stores are aligned.
+  std::vector<uint32_t> words(static_cast<size_t>(of.heads * shape.count() * 16),
+                              0x01010101U * kPoison);
+  const auto* const codes = reinterpret_cast<const uint8_t*>(words.data());
+  std::vector<int32_t> which;
+  for (int h = of.heads - 1; h >= 0; --h)
+    if (of.heads < 3 || h != 1) which.push_back(h);
+  std::vector<HeadRule> rules(static_cast<size_t>(of.heads));
+  const auto density = [&](int h) { return of.density * (h % 2 == 0 ? 1.0f : 0.75f); };
+  for (int h = 0; h < of.heads; ++h) rules[static_cast<size_t>(h)].density = density(h);
+  const auto launch = make_launch<T, kDim, EstimateCall<T>>();
+  const EstimateCall<T> call{.q = {launch->input(q), stride_q, kDim},
+                             .k = {launch->input(k), stride_k, kDim},
+                             .shape = shape,
+                             .heads = launch->input(rules),
+                             .which = launch->input(which),
+                             .count = static_cast<int32_t>(which.size()),
+                             .heads_per_kv = of.heads / of.kv_heads,
+                             .scale = 1 / std::sqrt(static_cast<float>(kDim)),
+                             .softcap = of.softcap,
+                             .codes = reinterpret_cast<uint8_t*>(launch->output(words))};
+  const Ran ran = launch->run(call);
   int64_t wrong = 0, near = 0;
   for (int h = 0; h < of.heads; ++h)
-    for (int64_t m = 0; m < blocks; ++m) {
+    for (int64_t m = 0; m < shape.row_blocks(); ++m) {
       const int64_t end = std::min((m + 1) * 64, of.n_q) + of.n_kv - of.n_q;
       const auto e =
           estimate(of, q.data() + h * kDim, k.data() + h / (of.heads / of.kv_heads) * kDim,
                    stride_q, stride_k, kDim, m, end);
-      const uint64_t* row = bits.data() + (h * blocks + m) * words;
-      for (int64_t j = 0; j < kernels::bitmap_words(end) * 64; ++j) {
-        const bool got = (row[j / 64] >> (j % 64) & 1) != 0;
-        if (j >= end) {
-          wrong += got ? 1 : 0;
+      const uint8_t* row = codes + 64 * (h * shape.count() + shape.before(m));
+      const bool asked = std::count(which.begin(), which.end(), h) != 0;
+      for (int64_t j = 0; j < 64 * (shape.before(m + 1) - shape.before(m)); ++j) {
+        if (!asked || j >= kernels::bitmap_words(end) * 64) {
+          wrong += row[j] == kPoison ? 0 : 1;
           continue;
         }
+        if (j >= end) continue;
         // Means of 16 bits and f32 sums: a few 1e-5 of a score, so of the estimate.
-        const double ratio = e[static_cast<size_t>(j)] / static_cast<double>(of.density);
-        if (std::abs(ratio - 1) < 5e-4) {
-          ++near;
-        } else {
-          wrong += got == (ratio > 1) ? 0 : 1;
-        }
+        const auto code = [&](double part) {
+          const double ratio = e[static_cast<size_t>(j)] / static_cast<double>(density(h));
+          return std::clamp(std::floor(192 + 16 * std::log2(ratio * (1 + part))), 0.0, 255.0);
+        };
+        if (code(-5e-4) != code(5e-4)) ++near;
+        wrong += row[j] < code(-5e-4) || row[j] > code(5e-4) ? 1 : 0;
       }
-      for (int64_t w = kernels::bitmap_words(end); w < words; ++w)
-        wrong += row[w] == poison ? 0 : 1;
     }
   std::string text = ran.wrong;
-  if (wrong != 0) text += "wrong bits: " + std::to_string(wrong) + "\n";
-  if (near * 50 >= of.heads * blocks * of.n_kv) text += "too many keys on the threshold\n";
+  if (wrong != 0) text += "wrong codes: " + std::to_string(wrong) + "\n";
+  // A code is 4.4 % wide: one in 44 is expected to be.
+  if (near * 20 >= of.heads * shape.row_blocks() * of.n_kv) text += "too many codes in doubt\n";
   return text;
 }
 

@@ -5,7 +5,7 @@
 namespace mi::test::cuda {
 namespace {
 
-TEST_CASE("stripes: the bits are those of the estimate, for any shape") {
+TEST_CASE("stripes: the codes are those of the estimate, for any shape") {
   MI_NEEDS_MACHINE();
   CHECK(check_stripes<bf16, 64>({1, 1, 1, 1, 0.5f}, 1) == "");
   CHECK(check_stripes<bf16, 64>({65, 65, 1, 1, 1.0f}, 2) == "");

@@ -70,16 +70,17 @@ TEST_CASE("a work list has every key of any bitmap once") {
 }
 
 TEST_CASE("a work list puts the longest first and keeps the order of equal ones") {
-  const uint64_t none = 0, one = 2;
+  const uint64_t none = 0, one = 2, two = 3;
   WorkList work;
   work.add(0, 0, 0, 64, &none);
-  work.add(0, 1, 0, 64, nullptr);
+  work.add(0, 1, 0, 65, nullptr);
   work.add(0, 2, 0, 64, &one);
-  work.add(0, 3, 0, 64, nullptr);
+  work.add(0, 3, 0, 66, nullptr);
+  work.add(0, 4, 0, 64, &two);
   work.sort();
   std::vector<int> heads;
   for (const WorkItem& item : work.items()) heads.push_back(item.head);
-  CHECK(heads == std::vector<int>{1, 3, 2, 0});
+  CHECK(heads == std::vector<int>{1, 3, 2, 4, 0});
   CHECK(work.items()[0].selection == kEveryKey);
   CHECK(work.items()[2].selection == 1);
   CHECK(work.keys(2) == 1);

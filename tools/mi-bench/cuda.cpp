@@ -1,5 +1,5 @@
-// Dense and sparse bf16 attention and the stripe estimate on a CUDA device. A command of its own: a
-// launch of all heads has neither plans nor threads, and its peak is a product of cuBLAS.
+// Dense and sparse bf16 attention, the stripe estimate, the index build and a layer of a plan on a
+// CUDA device. A command of its own: there are no threads, and the peak is a product of cuBLAS.
 #include <algorithm>
 
 #include <fmt/format.h>
@@ -34,18 +34,20 @@ nlohmann::ordered_json json_of(const kernels::cuda::DeviceInfo& device) {
 
 nlohmann::ordered_json json_of(const CudaRun& run, const std::vector<CudaRun>& group) {
   const auto [least, most] = std::minmax_element(run.ms.begin(), run.ms.end());
-  nlohmann::ordered_json json = {
-      {"name", run.name},      {"head_dim", run.head_dim},
-      {"tokens", run.tokens},  {"ms", median(run.ms)},
-      {"ms_least", *least},    {"ms_most", *most},
-      {"tflops", tflops(run)}, {"of_gemm", tflops(run) / tflops(group[kCudaGemm])}};
+  nlohmann::ordered_json json = {{"name", run.name},     {"head_dim", run.head_dim},
+                                 {"tokens", run.tokens}, {"ms", median(run.ms)},
+                                 {"ms_least", *least},   {"ms_most", *most}};
+  if (run.flop > 0) {
+    json["tflops"] = tflops(run);
+    json["of_gemm"] = tflops(run) / tflops(group[kCudaGemm]);
+  }
   if (run.executed > 0) {
     const double faster = speedup(group[kCudaDense], run);
     json["executed"] = run.executed;
     json["speedup"] = faster;
     json["per_flop"] = faster * run.executed;
-    json["error"] = run.error;
   }
+  if (run.error) json["error"] = *run.error;
   return json;
 }
 
@@ -64,14 +66,17 @@ std::string table(const CudaRuns& runs) {
   for (const auto& group : runs.groups)
     for (const CudaRun& run : group) {
       const auto [least, most] = std::minmax_element(run.ms.begin(), run.ms.end());
-      text += fmt::format("{:<16} {:>4} {:>8} {:>10.3f} {:>10.3f}-{:<10.3f} {:>8.1f} {:>6.1f} %",
-                          run.name, run.head_dim, run.tokens, median(run.ms), *least, *most,
-                          tflops(run), 100 * tflops(run) / tflops(group[kCudaGemm]));
-      if (run.executed > 0) {
-        const double faster = speedup(group[kCudaDense], run);
-        text += fmt::format(" {:>7.1f} % {:>8.2f} {:>6.0f} % {:>8.1e}", 100 * run.executed, faster,
-                            100 * faster * run.executed, run.error);
-      }
+      text += fmt::format("{:<16} {:>4} {:>8} {:>10.3f} {:>10.3f}-{:<10.3f}", run.name,
+                          run.head_dim, run.tokens, median(run.ms), *least, *most);
+      text += run.flop > 0 ? fmt::format(" {:>8.1f} {:>6.1f} %", tflops(run),
+                                         100 * tflops(run) / tflops(group[kCudaGemm]))
+                           : fmt::format("{:18}", "");
+      const double faster = speedup(group[kCudaDense], run);
+      text += run.executed > 0 ? fmt::format(" {:>7.1f} % {:>8.2f} {:>6.0f} %", 100 * run.executed,
+                                             faster, 100 * faster * run.executed)
+                               : fmt::format("{:28}", "");
+      if (run.error) text += fmt::format(" {:>8.1e}", *run.error);
+      text.erase(text.find_last_not_of(' ') + 1);
       text += "\n";
     }
   return text;

@@ -1,8 +1,9 @@
-// Our kernels on a CUDA device, one launch each, beside a matrix product of cuBLAS. Two
+// Our kernels on a CUDA device, alone and as a plan, beside a matrix product of cuBLAS. Two
 // definitions: cuda/runs.cpp, and cuda/absent.cpp in a build without a toolkit.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,15 +16,16 @@ struct CudaRun {
   std::string name;
   int head_dim = 0;
   int64_t tokens = 0;
-  double flop = 0;      // of a launch: useful ones of dense attention and products, executed ones
-  double executed = 0;  // key tiles, of dense attention's; 0: no attention
-  double error = -1;    // |o - exact| / |exact| of a row block, or not compared
-  std::vector<double> ms = {};  // of a launch, in each round
+  double flop =
+      0;  // of a launch: useful ones of dense attention and products, executed ones; 0: none
+  double executed = 0;               // key tiles, of dense attention's; 0: no attention
+  std::optional<double> error = {};  // |o - exact| / |exact| of a row block
+  std::vector<double> ms = {};       // of a launch, in each round
 };
 
 // Where contestants are in a group: the product first, then attention over every key, over runs of
-// 64 and over single keys, then the stripe estimate.
-inline constexpr size_t kCudaGemm = 0, kCudaDense = 1, kCudaSingleKeys = 3;
+// 64 and over single keys, the stripe estimate, the index of the single keys, a layer of a plan.
+inline constexpr size_t kCudaGemm = 0, kCudaDense = 1;
 
 struct CudaRuns {
   kernels::cuda::DeviceInfo device;

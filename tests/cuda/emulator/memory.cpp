@@ -66,8 +66,7 @@ void SharedMemory::read(const Access& by, uint32_t address, void* to, uint32_t b
     Word& word = words_[(at - kBase) / 4];
     if (word.content == Content::kNone) faults_.add("read of unwritten memory", place(at, by));
     if (word.content == Content::kInFlight) faults_.add("read of a copy in flight", place(at, by));
-    if (word.content == Content::kWritten && !ordered(word.written, by))
-      faults_.add("race", "read after write, " + place(at, by));
+    check_order(by, word, "read after ", at, false);
     const bool again = word.is_read && word.read.block_epoch == by.block_epoch;
     word.by_other_warps = again && (word.by_other_warps || word.read.warp() != by.warp());
     word.by_several = again && word.read.warp_epoch == by.warp_epoch &&
@@ -78,11 +77,19 @@ void SharedMemory::read(const Access& by, uint32_t address, void* to, uint32_t b
   std::memcpy(to, bytes_.data() + (address - kBase), bytes);
 }
 
-void SharedMemory::check_write(const Access& by, Word& word, uint32_t address) {
+void SharedMemory::check_order(const Access& by, const Word& word, const char* access,
+                               uint32_t address, bool adds) {
+  if (word.content == Content::kWritten && !ordered(word.written, by))
+    faults_.add("race", access + ("write, " + place(address, by)));
+  if (!adds && word.is_added_to && word.added.block_epoch == by.block_epoch &&
+      (word.by_adders || word.added.thread != by.thread))
+    faults_.add("race", access + ("add, " + place(address, by)));
+}
+
+void SharedMemory::check_write(const Access& by, const Word& word, uint32_t address, bool adds) {
   if (word.content == Content::kInFlight)
     faults_.add("write to a copy in flight", place(address, by));
-  if (word.content == Content::kWritten && !ordered(word.written, by))
-    faults_.add("race", "write after write, " + place(address, by));
+  check_order(by, word, adds ? "add after " : "write after ", address, adds);
   if (!word.is_read || word.read.block_epoch != by.block_epoch) return;
   const bool this_epoch = word.read.warp_epoch == by.warp_epoch;
   if (word.by_other_warps || word.read.warp() != by.warp() ||
@@ -94,18 +101,33 @@ void SharedMemory::write(const Access& by, uint32_t address, const void* from, u
   if (!valid(address, bytes)) return;
   for (uint32_t at = address; at < address + bytes; at += 4) {
     Word& word = words_[(at - kBase) / 4];
-    check_write(by, word, at);
+    check_write(by, word, at, false);
     word.content = Content::kWritten;
     word.written = by;
   }
   std::memcpy(bytes_.data() + (address - kBase), from, bytes);
 }
 
+void SharedMemory::add(const Access& by, uint32_t address, uint32_t value) {
+  if (!valid(address, 4)) return;
+  Word& word = words_[(address - kBase) / 4];
+  if (word.content == Content::kNone) faults_.add("read of unwritten memory", place(address, by));
+  check_write(by, word, address, true);
+  const bool again = word.is_added_to && word.added.block_epoch == by.block_epoch;
+  word.by_adders = again && (word.by_adders || word.added.thread != by.thread);
+  word.is_added_to = true;
+  word.added = by;
+  uint32_t sum;
+  std::memcpy(&sum, bytes_.data() + (address - kBase), 4);
+  sum += value;
+  std::memcpy(bytes_.data() + (address - kBase), &sum, 4);
+}
+
 void SharedMemory::begin_copy(const Access& by, uint32_t address) {
   if (!valid(address, 16)) return;
   for (uint32_t at = address; at < address + 16; at += 4) {
     Word& word = words_[(at - kBase) / 4];
-    check_write(by, word, at);
+    check_write(by, word, at, false);
     word.content = Content::kInFlight;
     word.written = by;
   }

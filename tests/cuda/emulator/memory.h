@@ -64,6 +64,8 @@ class SharedMemory {
 
   void read(const Access& by, uint32_t address, void* to, uint32_t bytes);
   void write(const Access& by, uint32_t address, const void* from, uint32_t bytes);
+  // Atomically, a word of 4 bytes: no race with other adds.
+  void add(const Access& by, uint32_t address, uint32_t value);
   // 16 bytes that may change from now on, and have at the latest on delivery.
   void begin_copy(const Access& by, uint32_t address);
   void end_copy(const Access& by, uint32_t address, const void* from);
@@ -77,9 +79,16 @@ class SharedMemory {
     bool by_several = false;  // threads of the warp that read last
     bool by_other_warps = false;
     Access read;
+    bool is_added_to = false;
+    bool by_adders = false;  // several threads added between the barriers of the last add
+    Access added;
   };
   [[nodiscard]] bool valid(uint32_t address, uint32_t bytes);
-  void check_write(const Access& by, Word& word, uint32_t address);
+  // What any access of a written word must be ordered with: the last write and, unless it adds, the
+  // last adds.
+  void check_order(const Access& by, const Word& word, const char* access, uint32_t address,
+                   bool adds);
+  void check_write(const Access& by, const Word& word, uint32_t address, bool adds);
 
   std::vector<unsigned char> bytes_;
   std::vector<Word> words_;

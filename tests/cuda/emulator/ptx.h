@@ -13,6 +13,7 @@
 #define MI_DEVICE inline
 #define MI_UNROLL
 #define MI_UNROLL_BY_2
+#define MI_NO_UNROLL
 
 namespace mi::kernels::cuda::ptx {
 
@@ -20,6 +21,9 @@ using test::cuda::Block;
 
 struct alignas(16) Bytes16 {
   uint32_t word[4];
+};
+struct alignas(8) Floats2 {
+  float x[2];
 };
 
 inline uint32_t thread() {
@@ -45,10 +49,28 @@ inline uint32_t shuffle_xor(uint32_t x, int mask) {
 inline float shuffle_xor(float x, int mask) {
   return std::bit_cast<float>(shuffle_xor(std::bit_cast<uint32_t>(x), mask));
 }
+inline int64_t shuffle_xor(int64_t x, int mask) {
+  const uint64_t low = shuffle_xor(static_cast<uint32_t>(x), mask);
+  const uint64_t high = shuffle_xor(static_cast<uint32_t>(x >> 32), mask);
+  return static_cast<int64_t>(high << 32 | low);
+}
 inline bool any(bool x) {
   Block::Vote vote{x, x};
   Block::current().meet(Block::Meeting::kAny, &vote);
   return vote.result;
+}
+
+inline uint32_t bits_of(float x) {
+  return std::bit_cast<uint32_t>(x);
+}
+inline float float_of(uint32_t bits) {
+  return std::bit_cast<float>(bits);
+}
+inline int32_t count_bits(uint64_t x) {
+  return std::popcount(x);
+}
+inline int32_t lowest_bit(uint64_t x) {
+  return std::countr_zero(x);
 }
 
 template <class T>
@@ -70,6 +92,15 @@ inline int32_t load_shared(uint32_t address) {
 }
 inline void store_shared(uint32_t address, uint32_t value) {
   Block::current().shared().write(Block::current().access(), address, &value, 4);
+}
+inline float load_shared_float(uint32_t address) {
+  return std::bit_cast<float>(load_shared(address));
+}
+inline void store_shared_float(uint32_t address, float value) {
+  store_shared(address, std::bit_cast<uint32_t>(value));
+}
+inline void add_shared(uint32_t address, uint32_t value) {
+  Block::current().shared().add(Block::current().access(), address, value);
 }
 inline Bytes16 load_shared_16(uint32_t address) {
   Bytes16 value;

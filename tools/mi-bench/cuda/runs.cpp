@@ -1,7 +1,8 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <limits>
+#include <numeric>
+#include <optional>
 #include <random>
 #include <utility>
 
@@ -9,6 +10,8 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/work_list.h"
 #include "tools/mi-bench/cuda/gemm.h"
+#include "tools/mi-bench/cuda/plan_run.h"
+#include "tools/mi-bench/cuda/uploads.h"
 #include "tools/mi-bench/cuda_runs.h"
 #include "tools/mi-bench/layer.h"
 #include "tools/mi-bench/pattern_runs.h"
@@ -19,9 +22,16 @@ namespace {
 using kernels::cuda::AttendCall;
 using kernels::cuda::DeviceBuffer;
 using kernels::cuda::DeviceStream;
+using kernels::cuda::EstimateCall;
+using kernels::cuda::HeadRule;
+using kernels::cuda::HeadWords;
+using kernels::cuda::IndexCall;
+using kernels::cuda::IndexSize;
+using kernels::cuda::KeyRun;
+using kernels::cuda::RowBlock;
+using kernels::cuda::Selection;
 using kernels::cuda::Sequence;
-using kernels::cuda::StripeCall;
-using kernels::cuda::StripeItem;
+using kernels::cuda::WorkItem;
 using kernels::cuda::WorkList;
 
 // A sample is as many launches as fill this: the gap before the first one, while the host gets it
@@ -29,31 +39,12 @@ using kernels::cuda::WorkList;
 constexpr double kSampleMs = 5;
 constexpr int kMostLaunches = 100;
 
-// Copies on the device that live as long as this.
-class Uploads {
- public:
-  template <class T>
-  [[nodiscard]] Result<T*> put(std::span<T> from) {
-    MI_TRY(T* const at, room<T>(from.size()));
-    if (at != nullptr) MI_CHECK(buffers_.back().upload(from.data(), from.size_bytes()));
-    return at;
-  }
-  // Unwritten.
-  template <class T>
-  [[nodiscard]] Result<T*> room(size_t count) {
-    if (count == 0) return static_cast<T*>(nullptr);
-    MI_TRY(DeviceBuffer buffer, DeviceBuffer::make(count * sizeof(T)));
-    buffers_.push_back(std::move(buffer));
-    return reinterpret_cast<T*>(buffers_.back().data());
-  }
-  [[nodiscard]] DeviceBuffer& last() { return buffers_.back(); }
-
- private:
-  std::vector<DeviceBuffer> buffers_;
-};
+using Bitmap = std::vector<uint64_t>;  // empty: every key
 
 struct Work {
   WorkList list;
+  Bitmap words = {};  // of all row blocks, those of HeadWords
+  Bitmap last = {};   // of the last row block of the last head
   int64_t tiles = 0;
 };
 
@@ -61,12 +52,16 @@ struct Work {
 Work make_work(int64_t n, int64_t run, uint64_t seed) {
   Work work;
   std::mt19937_64 engine(seed);
-  std::vector<uint64_t> bits(static_cast<size_t>(kernels::bitmap_words(n)));
+  Bitmap bits(static_cast<size_t>(kernels::bitmap_words(n)));
   for (int h = 0; h < kHeads; ++h)
     for (int64_t m = 0; m < n / kernels::kRowBlock; ++m) {
-      if (run > 0) select_randomly(bits, m, run, engine);
+      if (run > 0) {
+        select_randomly(bits, m, run, engine);
+        work.words.insert(work.words.end(), bits.begin(), bits.begin() + m + 1);
+      }
       work.list.add(0, h, m, (m + 1) * kernels::kRowBlock, run > 0 ? bits.data() : nullptr);
     }
+  if (run > 0) work.last = bits;
   work.list.sort();
   for (size_t i = 0; i < work.list.items().size(); ++i)
     work.tiles += (work.list.keys(i) + kernels::kKeyTile - 1) / kernels::kKeyTile;
@@ -82,29 +77,10 @@ struct Selections {
         single_keys(make_work(n, 1, seed + 4)) {}
 };
 
-// Relative error of the last row block of the last head, whose selection `work` has.
-Result<double> error_of(const LayerTensors& layer, const DeviceBuffer& output, const Work& work) {
+// Relative error of a row block of the last head over these keys.
+Result<double> error_of(const LayerTensors& layer, const DeviceBuffer& output, int64_t block,
+                        const Bitmap& keys) {
   const int64_t n = layer.n_kv, dim = layer.head_dim;
-  const int64_t block = n / kernels::kRowBlock - 1;
-  std::vector<uint64_t> bits(static_cast<size_t>(kernels::bitmap_words(n)));
-  for (const auto& item : work.list.items()) {
-    if (item.head != kHeads - 1 || item.block != block || item.selection < 0) continue;
-    const auto& selection = work.list.selections()[static_cast<size_t>(item.selection)];
-    const auto set = [&](int64_t key) {
-      bits[static_cast<size_t>(key / 64)] |= uint64_t{1} << (key % 64);
-    };
-    for (int64_t r = 0; r < selection.runs; ++r) {
-      const auto at = static_cast<size_t>(selection.first_run + r);
-      const int32_t end =
-          r + 1 < selection.runs ? work.list.runs()[at + 1].position : selection.run_keys;
-      for (int32_t i = work.list.runs()[at].position; i < end; ++i)
-        set(work.list.runs()[at].key + i - work.list.runs()[at].position);
-    }
-    for (int64_t c = 0; c < selection.columns; ++c)
-      set(work.list.columns()[static_cast<size_t>(selection.first_column + c)]);
-  }
-  const bool all = work.list.selections().empty();
-
   const auto widened = [](std::span<const bf16> from) {
     std::vector<float> to(from.size());
     std::transform(from.begin(), from.end(), to.begin(), [](bf16 x) { return to_float(x); });
@@ -128,10 +104,11 @@ Result<double> error_of(const LayerTensors& layer, const DeviceBuffer& output, c
   const auto rows = static_cast<size_t>(kernels::kRowBlock * dim);
   AlignedBuffer<float> want(rows);
   AlignedBuffer<std::byte> scratch(backend->f32().scratch_bytes(layer.head_dim, n));
-  backend->f32().attend(head, block, all ? nullptr : bits.data(), want.data(), dim, nullptr,
-                        scratch.data());
+  backend->f32().attend(head, block, keys.empty() ? nullptr : keys.data(), want.data(), dim,
+                        nullptr, scratch.data());
   std::vector<bf16> got(rows);
-  MI_CHECK(output.download(got.data(), rows * sizeof(bf16), output.size() - rows * sizeof(bf16)));
+  const auto first = static_cast<size_t>(((kHeads - 1) * n + block * kernels::kRowBlock) * dim);
+  MI_CHECK(output.download(got.data(), rows * sizeof(bf16), first * sizeof(bf16)));
   double lost = 0, total = 0;
   for (size_t i = 0; i < rows; ++i) {
     const auto exact = static_cast<double>(want[i]);
@@ -144,6 +121,10 @@ Result<double> error_of(const LayerTensors& layer, const DeviceBuffer& output, c
 struct Contestant {
   CudaRun run;
   DeviceStream::Work launch;
+  // Attention over what it gives, and the keys of the row block `compared` then; none: no output.
+  DeviceStream::Work attend = {};
+  std::function<Result<Bitmap>()> keys = {};
+  int64_t compared = 0;
   int launches = 1;
 };
 
@@ -163,6 +144,8 @@ class Group {
     MI_CHECK(add("runs of 64", selections_.runs));
     MI_CHECK(add("single keys", selections_.single_keys));
     MI_CHECK(add_stripes());
+    MI_CHECK(add_index());
+    MI_CHECK(add_plan(stream));
     for (Contestant& of : contestants_) {
       MI_TRY(const double first, stream.time(of.launch, 1));  // loads the code
       (void)first;
@@ -174,14 +157,13 @@ class Group {
         MI_TRY(const double ms, stream.time(of.launch, of.launches));
         of.run.ms.push_back(ms / of.launches);
       }
-    const Work* const works[] = {&selections_.dense, &selections_.runs, &selections_.single_keys};
     std::vector<CudaRun> runs;
-    for (size_t i = 0; i < contestants_.size(); ++i) {
-      Contestant& of = contestants_[i];
-      if (i >= kCudaDense && i <= kCudaSingleKeys) {
+    for (Contestant& of : contestants_) {
+      if (of.attend) {
         MI_CHECK(poison_output());
-        MI_CHECK(stream.run(of.launch));
-        MI_TRY(of.run.error, error_of(layer_, output_.last(), *works[i - kCudaDense]));
+        MI_CHECK(stream.run(of.attend));
+        MI_TRY(const Bitmap keys, of.keys());
+        MI_TRY(of.run.error, error_of(layer_, output_.last(), of.compared, keys));
       }
       runs.push_back(std::move(of.run));
     }
@@ -196,14 +178,14 @@ class Group {
     MI_TRY(const bf16* v, inputs_.put(layer_.v.span()));
     MI_TRY(bf16* const o, output_.room<bf16>(layer_.o.span().size()));
     const int64_t of_head = n * dim;
-    Sequence<bf16> sequence{.q = {q, dim, of_head},
-                            .k = {k, dim, of_head},
-                            .v = {v, dim, of_head},
-                            .o = {o, dim, of_head},
-                            .n_q = n,
-                            .n_kv = n};
-    MI_CHECK(kernels::cuda::check_sequence(sequence));
-    MI_TRY(sequence_, inputs_.put(std::span(&sequence, 1)));
+    tensors_ = {.q = {q, dim, of_head},
+                .k = {k, dim, of_head},
+                .v = {v, dim, of_head},
+                .o = {o, dim, of_head},
+                .n_q = n,
+                .n_kv = n};
+    MI_CHECK(kernels::cuda::check_sequence(tensors_));
+    MI_TRY(sequence_, inputs_.put(std::span(&tensors_, 1)));
     return {};
   }
   Status poison_output() {
@@ -212,12 +194,14 @@ class Group {
   }
   [[nodiscard]] float scale() const { return 1 / std::sqrt(static_cast<float>(layer_.head_dim)); }
 
-  Status add(const char* name, const Work& work) {
-    const auto put = [&](const auto& values) { return inputs_.put(std::span(values)); };
-    MI_TRY(const auto* items, put(work.list.items()));
-    MI_TRY(const auto* selections, put(work.list.selections()));
-    MI_TRY(const auto* runs, put(work.list.runs()));
-    MI_TRY(const auto* columns, put(work.list.columns()));
+  // Useful FLOP of dense attention, or that share of them.
+  [[nodiscard]] double flop(double share) const {
+    const auto n = static_cast<double>(layer_.n_kv);
+    return 2 * n * n * layer_.head_dim * kHeads * share;
+  }
+  [[nodiscard]] int64_t row_blocks() const { return layer_.n_kv / kernels::kRowBlock; }
+  [[nodiscard]] DeviceStream::Work attention(const WorkItem* items, const Selection* selections,
+                                             const KeyRun* runs, const int32_t* columns) const {
     const AttendCall<bf16> call{.sequences = sequence_,
                                 .items = items,
                                 .selections = selections,
@@ -225,44 +209,115 @@ class Group {
                                 .columns = columns,
                                 .heads_per_kv = kHeads / kKvHeads,
                                 .scale = scale()};
-    const auto n = static_cast<double>(layer_.n_kv);
+    return [call, count = kHeads * row_blocks(), dim = layer_.head_dim](CUstream_st* stream) {
+      return kernels::cuda::launch_attend(call, count, dim, stream);
+    };
+  }
+
+  Status add(const char* name, const Work& work) {
+    const auto put = [&](const auto& values) { return inputs_.put(std::span(values)); };
+    MI_TRY(const auto* items, put(work.list.items()));
+    MI_TRY(const auto* selections, put(work.list.selections()));
+    MI_TRY(const auto* runs, put(work.list.runs()));
+    MI_TRY(const auto* columns, put(work.list.columns()));
     const double share =
         static_cast<double>(work.tiles) / static_cast<double>(selections_.dense.tiles);
-    const auto count = static_cast<int64_t>(work.list.items().size());
+    const DeviceStream::Work attend = attention(items, selections, runs, columns);
     contestants_.push_back({{.name = name,
                              .head_dim = layer_.head_dim,
                              .tokens = layer_.n_kv,
-                             .flop = 2 * n * n * layer_.head_dim * kHeads * share,
+                             .flop = flop(share),
                              .executed = share},
-                            [call, count, dim = layer_.head_dim](CUstream_st* stream) {
-                              return kernels::cuda::launch_attend(call, count, dim, stream);
-                            }});
+                            attend,
+                            attend,
+                            [&work] { return Result<Bitmap>(work.last); },
+                            row_blocks() - 1});
+    return {};
+  }
+
+  // Of the single keys, the most columns.
+  Status add_index() {
+    const Work& work = selections_.single_keys;
+    const int64_t n = layer_.n_kv;
+    const HeadWords shape{n, n};
+    MI_TRY(uint64_t* const words, inputs_.room<uint64_t>(work.words.size()));
+    MI_CHECK(inputs_.last().upload(work.words.data(), inputs_.last().size()));
+    std::vector<RowBlock> blocks;
+    for (int h = 0; h < kHeads; ++h)
+      for (int64_t m = 0; m < row_blocks(); ++m)
+        blocks.push_back(
+            kernels::cuda::row_block(0, h, m, n, n, words + h * shape.count() + shape.before(m)));
+    // Room for what there is: the worst of bitmaps has six times as much.
+    const IndexSize size{.blocks = std::ssize(blocks),
+                         .runs = std::ssize(work.list.runs()),
+                         .columns = std::ssize(work.list.columns()),
+                         .most_tiles = static_cast<int32_t>(row_blocks())};
+    const size_t bytes = kernels::cuda::index_bytes(size);
+    MI_TRY(const RowBlock* on_device, inputs_.put(std::span(blocks)));
+    MI_TRY(auto* const workspace, inputs_.room<std::byte>(bytes));
+    MI_TRY(const IndexCall call, kernels::cuda::index_call(on_device, size, workspace, bytes));
+    const DeviceStream::Work build = [call](CUstream_st* stream) {
+      return kernels::cuda::launch_index(call, stream);
+    };
+    const DeviceStream::Work attend =
+        attention(call.items, call.selections, call.runs, call.columns);
+    contestants_.push_back({{.name = "index build", .head_dim = layer_.head_dim, .tokens = n},
+                            build,
+                            [build, attend](CUstream_st* stream) -> Status {
+                              MI_CHECK(build(stream));
+                              return attend(stream);
+                            },
+                            [&work] { return Result<Bitmap>(work.last); },
+                            row_blocks() - 1});
+    return {};
+  }
+
+  // The last row block runs dense: the one before it is compared.
+  Status add_plan(DeviceStream& stream) {
+    MI_TRY(plan_, PlanRun::with_share(tensors_, layer_.head_dim, kShare, stream));
+    MI_TRY(const double share, plan_->executed());
+    const DeviceStream::Work launch = [this](CUstream_st* on) { return plan_->launch(on); };
+    contestants_.push_back({{.name = "stripe plan",
+                             .head_dim = layer_.head_dim,
+                             .tokens = layer_.n_kv,
+                             .flop = flop(share),
+                             .executed = share},
+                            launch,
+                            launch,
+                            [this] { return plan_->keys(row_blocks() - 2); },
+                            row_blocks() - 2});
     return {};
   }
 
   // What the density is does not change the work.
   Status add_stripes() {
-    const int64_t blocks = layer_.n_kv / kernels::kRowBlock;
-    const int64_t words = kernels::bitmap_words(layer_.n_kv);
-    MI_TRY(uint64_t* const bits,
-           inputs_.room<uint64_t>(static_cast<size_t>(kHeads * blocks * words)));
-    std::vector<StripeItem> items;
-    for (int64_t first = (blocks - 1) / 64 * 64; first >= 0; first -= 64)  // longest first
-      for (int h = 0; h < kHeads; ++h)
-        items.push_back(
-            {0, h, static_cast<int32_t>(first), 1.0f, bits + (h * blocks + first) * words, words});
-    MI_TRY(const StripeItem* on_device, inputs_.put(std::span(items)));
-    const StripeCall<bf16> call{sequence_, on_device, kHeads / kKvHeads, scale()};
+    const int64_t n_kv = layer_.n_kv;
+    const HeadWords shape{n_kv, n_kv};
+    MI_TRY(uint8_t* const codes,
+           inputs_.room<uint8_t>(static_cast<size_t>(kHeads * shape.count() * 64)));
+    std::vector<HeadRule> rules(kHeads, {.density = 1});
+    std::vector<int32_t> which(kHeads);
+    std::iota(which.begin(), which.end(), 0);
+    MI_TRY(const HeadRule* const heads, inputs_.put(std::span(rules)));
+    MI_TRY(const int32_t* const indices, inputs_.put(std::span(which)));
+    const EstimateCall<bf16> call{.q = tensors_.q,
+                                  .k = tensors_.k,
+                                  .shape = shape,
+                                  .heads = heads,
+                                  .which = indices,
+                                  .count = kHeads,
+                                  .heads_per_kv = kHeads / kKvHeads,
+                                  .scale = scale(),
+                                  .codes = codes};
     // Products with the means and what they lost, in two passes.
     const auto n = static_cast<double>(layer_.n_kv);
-    contestants_.push_back(
-        {{.name = "stripe estimate",
-          .head_dim = layer_.head_dim,
-          .tokens = layer_.n_kv,
-          .flop = 4 * n * n / kernels::kRowBlock * layer_.head_dim * kHeads},
-         [call, count = std::ssize(items), dim = layer_.head_dim](CUstream_st* stream) {
-           return kernels::cuda::launch_stripes(call, count, dim, stream);
-         }});
+    contestants_.push_back({{.name = "stripe estimate",
+                             .head_dim = layer_.head_dim,
+                             .tokens = layer_.n_kv,
+                             .flop = 4 * n * n / kernels::kRowBlock * layer_.head_dim * kHeads},
+                            [call, dim = layer_.head_dim](CUstream_st* stream) {
+                              return kernels::cuda::launch_stripes(call, dim, stream);
+                            }});
     return {};
   }
 
@@ -270,7 +325,9 @@ class Group {
   const Selections& selections_;
   LayerTensors layer_;
   Uploads inputs_, output_;
-  const Sequence<bf16>* sequence_ = nullptr;
+  Sequence<bf16> tensors_;
+  const Sequence<bf16>* sequence_ = nullptr;  // the same, on the device
+  std::optional<PlanRun> plan_;
   std::vector<Contestant> contestants_;
 };
 
