@@ -58,7 +58,7 @@ struct Selection {
   int64_t first_column = 0;  // index into AttendCall::columns
   int32_t runs = 0;
   int32_t run_keys = 0;  // keys in runs
-  int32_t columns = 0;
+  int64_t columns = 0;
 };
 
 inline constexpr int32_t kEveryKey = -1;

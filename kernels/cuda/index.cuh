@@ -79,7 +79,7 @@ MI_DEVICE void block_count_keys(const IndexCall& call) {
   block_sum_before<kThreads>(run_keys, ptx::shared_base(), total);
   selection.run_keys = static_cast<int32_t>(total);
   block_sum_before<kThreads>(columns, ptx::shared_base(), total);
-  selection.columns = static_cast<int32_t>(total);
+  selection.columns = total;
   if (ptx::thread() == 0) ptx::store(call.selections + ptx::block(), selection);
 }
 

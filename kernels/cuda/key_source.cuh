@@ -38,7 +38,7 @@ struct SelectedKeys {
   int32_t ahead;     // its key in the tile to be prepared next: memory has a tile's time to answer
 
   MI_DEVICE SelectedKeys(const Selection& of, const KeyRun* all_runs, const int32_t* all_columns)
-      : count(of.run_keys + of.columns),
+      : count(of.run_keys + static_cast<int32_t>(of.columns)),
         selection(of),
         runs(all_runs + of.first_run),
         columns(all_columns + of.first_column),

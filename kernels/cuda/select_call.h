@@ -101,7 +101,7 @@ struct SpendCall {
 // What a head executed.
 struct HeadReport {
   int64_t tiles = 0;  // of 64 x 64 scores
-  int32_t raise = 0;  // steps that its threshold rose
+  int64_t raise = 0;  // steps that its threshold rose
 };
 struct ReportCall {
   IndexCall index;  // of `select`'s blocks, built

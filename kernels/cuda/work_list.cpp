@@ -33,7 +33,7 @@ void WorkList::add(int sequence, int head, int64_t block, int64_t keys_end, cons
         selection.run_keys += static_cast<int32_t>(end - begin);
       } else {
         for (int64_t key = begin; key < end; ++key) columns_.push_back(static_cast<int32_t>(key));
-        selection.columns += static_cast<int32_t>(end - begin);
+        selection.columns += end - begin;
       }
       begin = next_bit(keys, end, keys_end, true);
     }

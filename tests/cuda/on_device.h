@@ -1,7 +1,7 @@
 // The kernels on the device of this machine, by the launch functions that the library offers.
 #pragma once
 
-#include <cstring>
+#include <algorithm>
 #include <utility>
 
 #include "kernels/cuda/device.h"
@@ -85,8 +85,8 @@ class OnDevice final : public Launch<Call...> {
         std::vector<std::byte> now(output.bytes);
         note(shared.buffer.download(now.data(), now.size(), output.offset));
         std::byte* const at = shared.host + output.offset;
-        same = same && std::memcmp(at, now.data(), now.size()) == 0;
-        std::memcpy(at, now.data(), now.size());
+        same = same && std::equal(now.begin(), now.end(), at);
+        std::copy(now.begin(), now.end(), at);
       }
     return same || !expect_same;
   }

@@ -16,6 +16,24 @@ uint16_t half_of(uint32_t pair, int which) {
   return static_cast<uint16_t>(pair >> (16 * which));
 }
 
+// Stacks that hold other bytes each time: what a kernel reads before it has written it differs
+// between runs.
+class Stack {
+ public:
+  boost::context::stack_context allocate() {
+    constexpr size_t kFilled = 4096;
+    static uint32_t g_state = 1;
+    const boost::context::stack_context made = stack_.allocate();
+    g_state = g_state * 1664525 + 1013904223;
+    std::memset(static_cast<char*>(made.sp) - kFilled, static_cast<int>(g_state >> 24), kFilled);
+    return made;
+  }
+  void deallocate(boost::context::stack_context& made) { stack_.deallocate(made); }
+
+ private:
+  boost::context::fixedsize_stack stack_{kStackBytes};
+};
+
 }  // namespace
 
 Block::Block(int64_t index, int threads, uint32_t shared_bytes, const GlobalMemory& global,
@@ -53,14 +71,13 @@ void Block::meet(Meeting meeting, void* argument) {
 void Block::run(const std::function<void()>& kernel) {
   g_current = this;
   for (Thread& thread : threads_)
-    thread.fiber =
-        boost::context::fiber(std::allocator_arg, boost::context::fixedsize_stack(kStackBytes),
-                              [this, &thread, &kernel](boost::context::fiber&& caller) {
-                                thread.caller = std::move(caller);
-                                kernel();
-                                thread.meeting = Meeting::kEnd;
-                                return std::move(thread.caller);
-                              });
+    thread.fiber = boost::context::fiber(std::allocator_arg, Stack(),
+                                         [this, &thread, &kernel](boost::context::fiber&& caller) {
+                                           thread.caller = std::move(caller);
+                                           kernel();
+                                           thread.meeting = Meeting::kEnd;
+                                           return std::move(thread.caller);
+                                         });
   const int count = static_cast<int>(threads_.size());
   for (int thread = 0; thread < count; ++thread) resume(thread);
   for (bool ended = false; !ended;) {

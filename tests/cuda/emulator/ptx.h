@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/half.h"
 #include "tests/cuda/emulator/block.h"
@@ -82,6 +83,10 @@ T load(const T* global) {
 }
 template <class T>
 void store(T* global, T value) {
+  // Floats have two zeros, so the trait says nothing of them.
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> ||
+                    std::is_same_v<T, Floats2> || std::has_unique_object_representations_v<T>,
+                "padding: bytes of memory that differ from run to run");
   if (Block::current().check_global(global, sizeof(T), alignof(T), true))
     std::memcpy(static_cast<void*>(global), &value, sizeof(T));
 }
