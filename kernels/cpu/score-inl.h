@@ -77,19 +77,17 @@ struct WideProducts {
   static constexpr int kStepKeys = kKeyTile;  // of add_values
   const ScoreBlock& block;
   float* query;  // [dim, 64] lanes
-  float* tile;   // [64, 64] gathered rows of p
   float* all_p;  // [keys_end, 64] where errors are scored, else a tile
   float* upper =
       nullptr;  // [dim, dim] of the same form as gram, 0 below its diagonal: half the products
 
   static int width(int dim) { return dim; }
   static int64_t scratch_floats(int dim, int64_t n_kv) {
-    return (dim + n_kv + 2 * kKeyTile) * int64_t{kRowBlock} + int64_t{dim} * dim + 64;
+    return (dim + n_kv + kKeyTile) * int64_t{kRowBlock} + int64_t{dim} * dim + 64;
   }
   WideProducts(const ScoreBlock& of, Carver& carve) : block(of) {
     const AttentionHead& head = block.head;
     query = carve.floats(int64_t{head.head_dim} * kRowBlock);
-    tile = carve.floats(kKeyTile * kRowBlock);
     all_p = carve.floats((block.gram != nullptr ? bitmap_words(head.keys_end(block.block)) : 1) *
                          kKeyTile * kRowBlock);
     pack_lanes(head.q + head.first_row(block.block) * head.q_stride, head.q_stride,
@@ -131,20 +129,17 @@ struct WideProducts {
   void add_values(const int32_t* keys, int count, float* out, float* mass) const {
     const float* rows[kKeyTile];
     for (int t = 0; t < count; ++t) rows[t] = block.head.v + keys[t] * block.head.v_stride;
+    const GatheredLanes p{all_p, keys};
     for (int lane = 0; lane < kRowBlock; lane += Isa::kGroupLanes) {
       Vec sum[kVecs];
       for (int x = 0; x < kVecs; ++x) sum[x] = Isa::load(mass + lane + x * Isa::kLanes);
       for (int t = 0; t < count; ++t) {
-        const float* from = all_p + int64_t{keys[t]} * kRowBlock + lane;
-        for (int x = 0; x < kVecs; ++x) {
-          const Vec p = Isa::load(from + x * Isa::kLanes);
-          Isa::store(tile + t * kRowBlock + lane + x * Isa::kLanes, p);
-          sum[x] += p;
-        }
+        const float* from = p.row(t) + lane;
+        for (int x = 0; x < kVecs; ++x) sum[x] += Isa::load(from + x * Isa::kLanes);
       }
       for (int x = 0; x < kVecs; ++x) Isa::store(mass + lane + x * Isa::kLanes, sum[x]);
     }
-    tile_product<false>(rows, block.head.head_dim, count, tile, out);
+    lanes_product<false>(rows, block.head.head_dim, count, p, out);
   }
   // projected [dim, 64]: its product with the difference [dim, 64] is the error.
   void project(const float* difference, float* projected) const {

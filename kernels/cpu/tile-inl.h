@@ -46,12 +46,24 @@ struct Dot<float> {
   static MI_INLINE Vec multiply_add(Vec a, Vec b, Vec c) { return Isa::fma(a, b, c); }
 };
 
-// For r in [0, kRows) and the lanes of one group:
+// Rows of 64 lanes that lie behind each other, and the rows of some keys of all.
+template <class Element>
+struct LaneRows {
+  const Element* first;
+  MI_INLINE const Element* row(int k) const { return first + k * kRowBlock; }
+};
+struct GatheredLanes {
+  const float* first;
+  const int32_t* keys;
+  MI_INLINE const float* row(int k) const { return first + keys[k] * int64_t{kRowBlock}; }
+};
+
+// For r in [0, kRows) and the lanes of one group, which begins at `lane`:
 // kByRow: c[r] = sum_k rows[r][k] * b[k] (K rows against packed Q);
 // else:   c[r] += sum_k rows[k][first + r] * b[k] (columns of V, whose row pointers run over keys).
-template <int kRows, bool kByRow, class Element>
-MI_INLINE void tile_rows(const Element* const* rows, int64_t first, int depth, const Element* b,
-                         float* c) {
+template <int kRows, bool kByRow, class Element, class Lanes>
+MI_INLINE void tile_rows(const Element* const* rows, int64_t first, int depth, const Lanes& b,
+                         int lane, float* c) {
   // Unrolled all through: g++ 12 else keeps `acc` on the stack before and after the long loop.
   Vec acc[kRows][kVecs];
 #pragma GCC unroll 8
@@ -61,8 +73,8 @@ MI_INLINE void tile_rows(const Element* const* rows, int64_t first, int depth, c
       acc[r][x] = kByRow ? Isa::set1(0.0f) : Isa::load(c + r * kRowBlock + x * Isa::kLanes);
   for (int k = 0; k < depth; ++k) {
     Vec b_row[kVecs];
-    for (int x = 0; x < kVecs; ++x)
-      b_row[x] = Dot<Element>::load(b + k * kRowBlock + x * Isa::kLanes);
+    const Element* from = b.row(k) + lane;
+    for (int x = 0; x < kVecs; ++x) b_row[x] = Dot<Element>::load(from + x * Isa::kLanes);
     for (int r = 0; r < kRows; ++r) {
       const Vec a = Dot<Element>::broadcast(kByRow ? rows[r] + k : rows[k] + first + r);
       for (int x = 0; x < kVecs; ++x)
@@ -76,11 +88,11 @@ MI_INLINE void tile_rows(const Element* const* rows, int64_t first, int depth, c
 }
 
 // c [count, 64] = or += A [count, depth] * b [depth, 64], A addressed as in tile_rows.
-template <bool kByRow, class Element>
-void tile_product(const Element* const* rows, int count, int depth, const Element* b, float* c) {
+template <bool kByRow, class Element, class Lanes>
+void lanes_product(const Element* const* rows, int count, int depth, const Lanes& b, float* c) {
   for (int lane = 0; lane < kRowBlock; lane += Isa::kGroupLanes) {
     const auto step = [&]<int kRows>(int r) {
-      tile_rows<kRows, kByRow>(kByRow ? rows + r : rows, r, depth, b + lane,
+      tile_rows<kRows, kByRow>(kByRow ? rows + r : rows, r, depth, b, lane,
                                c + r * kRowBlock + lane);
       return kRows;
     };
@@ -90,4 +102,8 @@ void tile_product(const Element* const* rows, int count, int depth, const Elemen
     while (r + 2 <= count) r += step.template operator()<2>(r);
     if (r < count) step.template operator()<1>(r);
   }
+}
+template <bool kByRow, class Element>
+void tile_product(const Element* const* rows, int count, int depth, const Element* b, float* c) {
+  lanes_product<kByRow>(rows, count, depth, LaneRows<Element>{b}, c);
 }
