@@ -43,8 +43,9 @@ struct MassCodes {
 // One family of nested selections: level[j] is the first candidate that selects key j; a key of
 // level `levels` is selected by none.
 struct LevelFamily {
-  const uint8_t* level = nullptr;  // [keys_end]
-  int levels = 0;                  // number of candidates, at most 254
+  const uint8_t* level = nullptr;   // [keys_end]
+  int levels = 0;                   // number of candidates, at most 254
+  const int32_t* counts = nullptr;  // [levels + 1] keys of each level; read when outputs are scored
   float* mass = nullptr;   // [levels, 64] out: row r's attention mass at that level; or null
   float* error = nullptr;  // [levels, 64] out when outputs are scored, else unused
 };
@@ -57,7 +58,8 @@ struct ScoreBlock {
   const float* rest = nullptr;  // [rows] mass that no key holds, as an attention sink's; null: none
   float* column_mass = nullptr;  // [keys_end] out: sum over the block's rows of p
   std::span<LevelFamily> families;
-  // Output error ||(o - o~) W||^2 per row and candidate; left out when gram is null.
+  // Output error ||(o - o~) W||^2 per row and candidate, of one family at least; left out when gram
+  // is null.
   const float* gram = nullptr;  // [head_dim, head_dim] = W W^T, symmetric
   float* norm = nullptr;        // [64] out: ||o||^2
 };
@@ -73,8 +75,8 @@ class Backend {
   [[nodiscard]] virtual Status supports(const AttentionHead& head) const;
   // The backend whose arithmetic f32 input gets: itself, unless it is for bf16 only.
   [[nodiscard]] virtual const Backend& f32() const { return *this; }
-  // Bytes of 64-byte aligned scratch that any call on such a head needs, O(n_kv).
-  [[nodiscard]] virtual size_t scratch_bytes(int head_dim, int64_t n_kv) const = 0;
+  // Bytes of 64-byte aligned scratch that calls on such a head need, but for those that say so.
+  [[nodiscard]] virtual size_t scratch_bytes(int head_dim) const = 0;
 
   // Rows of one block over its selected keys. keys: bitmap of keys_end(block) bits, null for all.
   // o: [rows, head_dim], rows o_stride apart; a row without any key gets o = 0, lse = -inf.
@@ -107,7 +109,7 @@ class Backend {
   // Codes of the sums a[j] + b[j] against a threshold; b may be null.
   virtual void codes_of(const float* a, const float* b, int64_t keys, float threshold,
                         uint8_t* code) const;
-  // Scratch of these calls; scratch_bytes() does not cover them.
+  // Scratch of these calls.
   [[nodiscard]] virtual size_t packed_scratch_bytes(int head_dim, int64_t n_kv) const;
 
   // Bit j of the result: e[j] > threshold, for j < count <= 64.
@@ -119,6 +121,9 @@ class Backend {
 
   // Exact mass (and output error) of every candidate of every family in one pass over a row block.
   virtual void score(const ScoreBlock& block, void* scratch) const = 0;
+  // Scratch of it, O(n_kv), for families of at most so many levels.
+  [[nodiscard]] virtual size_t score_scratch_bytes(int head_dim, int64_t n_kv,
+                                                   int most_levels) const = 0;
 };
 
 // All backends of this build, best first; "reference" (double precision, slow) comes last.

@@ -56,8 +56,8 @@ template void attend_widened(const Backend&, const BasicPackedGroup<f16>&, void*
 size_t Backend::packed_bytes(int head_dim, int64_t n_kv) const {
   return 2 * static_cast<size_t>(n_kv) * static_cast<size_t>(head_dim) * sizeof(float);
 }
-size_t Backend::packed_scratch_bytes(int head_dim, int64_t n_kv) const {
-  return scratch_bytes(head_dim, n_kv) + 2 * row_floats(head_dim) * sizeof(float);
+size_t Backend::packed_scratch_bytes(int head_dim, int64_t /*n_kv*/) const {
+  return scratch_bytes(head_dim) + 2 * row_floats(head_dim) * sizeof(float);
 }
 void Backend::pack(const KeyValueRows& rows, int64_t tile, std::byte* packed) const {
   widen_tile(rows, tile, packed);

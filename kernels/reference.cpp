@@ -41,7 +41,8 @@ class ReferenceBackend final : public Backend {
  public:
   [[nodiscard]] std::string_view name() const override { return "reference"; }
   [[nodiscard]] Status available() const override { return {}; }
-  [[nodiscard]] size_t scratch_bytes(int, int64_t) const override { return 0; }
+  [[nodiscard]] size_t scratch_bytes(int) const override { return 0; }
+  [[nodiscard]] size_t score_scratch_bytes(int, int64_t, int) const override { return 0; }
 
   int64_t attend(const AttentionHead& head, int64_t block, const uint64_t* keys, float* o,
                  int64_t o_stride, float* lse, void*) const override {

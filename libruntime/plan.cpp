@@ -79,8 +79,7 @@ void Plan::size_workspace() {
   estimate_bytes_ = round_up(static_cast<size_t>(std::min(call.row_blocks(), kEstimateGroup)) *
                              static_cast<size_t>(shape_.n_kv) * sizeof(float));
   scratch_bytes_ = round_up(scratch * sizeof(float));
-  kernel_scratch_bytes_ = round_up(std::max(backend_->scratch_bytes(shape_.head_dim, shape_.n_kv),
-                                            backend_->scratch_bytes(wide, kernels::kRowBlock)));
+  kernel_scratch_bytes_ = round_up(backend_->scratch_bytes(wide));
   const bool is_packed = shape_.element != Element::f32;
   if (is_packed) {
     const auto dim = static_cast<size_t>(shape_.head_dim);

@@ -71,14 +71,14 @@ class AmxBackend final : public Bf16Backend {
                      uint64_t* words) const override {
     return compare_codes(code, keys, threshold, words);
   }
-  [[nodiscard]] size_t scratch_bytes(int head_dim, int64_t n_kv) const override {
-    return std::max(
-        f32().scratch_bytes(head_dim, n_kv),
-        static_cast<size_t>(score_scratch_floats<TileProducts>(head_dim, n_kv)) * sizeof(float));
-  }
   void score(const ScoreBlock& block, void* scratch) const override {
     if (block.rows.k == nullptr) return f32().score(block, scratch);
     score_block<TileProducts>(block, scratch);
+  }
+  [[nodiscard]] size_t score_scratch_bytes(int head_dim, int64_t n_kv,
+                                           int most_levels) const override {
+    return std::max(f32().score_scratch_bytes(head_dim, n_kv, most_levels),
+                    score_scratch_bytes_of<TileProducts>(head_dim, n_kv, most_levels));
   }
   [[nodiscard]] size_t packed_bytes(int head_dim, int64_t n_kv) const override {
     const KeyValueRows rows{.n_kv = n_kv, .head_dim = head_dim};

@@ -235,6 +235,11 @@ inline int64_t attend_block(const AttentionHead& head, int64_t block, const uint
   return tiles;
 }
 
+// Of attend_block and of probability_rows: 64 bytes of rounding for each piece.
+inline int64_t block_scratch_floats(int dim) {
+  return int64_t{kRowBlock} * dim + BlockState::floats(dim) + 5 * 16;
+}
+
 // Two passes over the keys: scores with running maximum and sum, then exp and transposition.
 // key_rows(begin, count, pointers) tells where the f32 rows of those keys are.
 template <class KeyRows>

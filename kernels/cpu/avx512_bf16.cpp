@@ -87,6 +87,11 @@ class Avx512Bf16Backend final : public Bf16Backend {
     if (block.rows.k == nullptr) return f32().score(block, scratch);
     score_block<PairProducts>(block, scratch);
   }
+  [[nodiscard]] size_t score_scratch_bytes(int head_dim, int64_t n_kv,
+                                           int most_levels) const override {
+    return std::max(f32().score_scratch_bytes(head_dim, n_kv, most_levels),
+                    score_scratch_bytes_of<PairProducts>(head_dim, n_kv, most_levels));
+  }
   [[nodiscard]] size_t packed_scratch_bytes(int head_dim, int64_t n_kv) const override {
     return static_cast<size_t>(std::max(
                pair_scratch_floats(head_dim),

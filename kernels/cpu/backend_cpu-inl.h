@@ -1,11 +1,6 @@
 // The Backend object of one instruction set; included last in its region. The including file
 // defines kName and missing_instruction().
 
-inline int64_t scratch_floats(int dim, int64_t n_kv) {
-  // Scoring with output error is the largest user; attention takes two lane buffers, a tile, rows.
-  return score_scratch_floats<WideProducts>(dim, n_kv) + 2 * kKeyTile * kRowBlock;
-}
-
 class CpuBackend final : public Backend {
  public:
   [[nodiscard]] std::string_view name() const override { return kName; }
@@ -14,8 +9,8 @@ class CpuBackend final : public Backend {
     if (missing == nullptr) return {};
     return fail(Code::unsupported, std::string("backend ") + kName + ": this CPU lacks " + missing);
   }
-  [[nodiscard]] size_t scratch_bytes(int head_dim, int64_t n_kv) const override {
-    return static_cast<size_t>(scratch_floats(head_dim, n_kv)) * sizeof(float);
+  [[nodiscard]] size_t scratch_bytes(int head_dim) const override {
+    return static_cast<size_t>(block_scratch_floats(head_dim)) * sizeof(float);
   }
   int64_t attend(const AttentionHead& head, int64_t block, const uint64_t* keys, float* o,
                  int64_t o_stride, float* lse, void* scratch) const override {
@@ -34,5 +29,9 @@ class CpuBackend final : public Backend {
   }
   void score(const ScoreBlock& block, void* scratch) const override {
     score_block<WideProducts>(block, scratch);
+  }
+  [[nodiscard]] size_t score_scratch_bytes(int head_dim, int64_t n_kv,
+                                           int most_levels) const override {
+    return score_scratch_bytes_of<WideProducts>(head_dim, n_kv, most_levels);
   }
 };

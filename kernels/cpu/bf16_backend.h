@@ -15,8 +15,8 @@ class Bf16Backend : public Backend {
     return fail(Code::unsupported,
                 "backend " + std::string(name()) + ": this CPU lacks " + missing);
   }
-  [[nodiscard]] size_t scratch_bytes(int head_dim, int64_t n_kv) const override {
-    return f32().scratch_bytes(head_dim, n_kv);
+  [[nodiscard]] size_t scratch_bytes(int head_dim) const final {
+    return f32().scratch_bytes(head_dim);
   }
   int64_t attend(const AttentionHead& head, int64_t block, const uint64_t* keys, float* o,
                  int64_t o_stride, float* lse, void* scratch) const final {
@@ -28,7 +28,6 @@ class Bf16Backend : public Backend {
   [[nodiscard]] uint64_t above(const float* e, int64_t count, float threshold) const final {
     return f32().above(e, count, threshold);
   }
-  void score(const ScoreBlock& block, void* scratch) const override { f32().score(block, scratch); }
 
  private:
   [[nodiscard]] virtual const char* missing_instruction() const = 0;  // null: none

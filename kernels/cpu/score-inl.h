@@ -60,6 +60,7 @@ inline void add_column_mass(float* column_mass, int count, const float* p) {
 }
 
 struct ErrorScratch {
+  float* upto;        // [levels + 1][width(dim) + 1, 64] of one family: partial and mass by level
   float* total;       // [width(dim), 64] sum of p v over all keys
   float* total_mass;  // [64] sum of p over all keys, and the rest
   float* output;      // [width(dim), 64] dense output as lanes
@@ -175,21 +176,16 @@ MI_INLINE Vec inverse_of(Vec mass) {
   return mass > Isa::set1(0.0f) ? Isa::set1(1.0f) / mass : Isa::set1(0.0f);
 }
 
-// s.total, s.output and norm [64] <- the dense output, of the same p as the sparse ones, and
-// ||o||^2.
+// s.total, s.output and norm [64] <- the dense output by the sums over every key, and ||o||^2.
 template <class Products>
-void dense_output(const ScoreBlock& block, const Products& products, const ErrorScratch& s) {
-  const int dim = block.head.head_dim;
-  const int64_t end = block.head.keys_end(block.block);
-  for (int64_t j = 0; j < end; ++j) s.order[j] = static_cast<int32_t>(j);
-  clear_sums<Products>(dim, s.rest, s);
-  add_keys(products, end, s);
+void dense_output(const ScoreBlock& block, const ErrorScratch& all, const ErrorScratch& s) {
+  const int64_t size = int64_t{Products::width(block.head.head_dim)} * kRowBlock;
   for (int r = 0; r < kRowBlock; r += Isa::kLanes) {
-    const Vec mass = Isa::load(s.mass + r);
+    const Vec mass = Isa::load(all.mass + r);
     Isa::store(s.total_mass + r, mass);
     Vec norm = Isa::set1(0.0f);
-    for (int64_t i = r; i < int64_t{Products::width(dim)} * kRowBlock; i += kRowBlock) {
-      const Vec sum = Isa::load(s.partial + i);
+    for (int64_t i = r; i < size; i += kRowBlock) {
+      const Vec sum = Isa::load(all.partial + i);
       const Vec o = sum * inverse_of(mass);
       Isa::store(s.total + i, sum);
       Isa::store(s.output + i, o);
@@ -199,13 +195,22 @@ void dense_output(const ScoreBlock& block, const Products& products, const Error
   }
 }
 
-// s.order <- keys by level; start [levels + 2] where each level's begin, the last that of none.
+// order <- keys by level; start [levels + 1] where each level's begin.
 inline void order_keys(const LevelFamily& family, int64_t end, int32_t* order, int64_t* start) {
-  int64_t next[257] = {};
-  for (int64_t j = 0; j < end; ++j) ++next[family.level[j] + 1];
-  for (int level = 0; level <= family.levels; ++level) next[level + 1] += next[level];
-  for (int level = 0; level <= family.levels + 1; ++level) start[level] = next[level];
+  int64_t next[256];
+  int64_t sum = 0;
+  for (int level = 0; level <= family.levels; ++level) {
+    start[level] = next[level] = sum;
+    sum += family.counts[level];
+  }
   for (int64_t j = 0; j < end; ++j) order[next[family.level[j]]++] = static_cast<int32_t>(j);
+}
+
+inline int level_of_most_keys(const LevelFamily& family) {
+  int most = 0;
+  for (int level = 1; level <= family.levels; ++level)
+    if (family.counts[level] > family.counts[most]) most = level;
+  return most;
 }
 
 // error [64] = (o - o~)^T gram (o - o~) for o~ the output over the keys in s.partial, or over all
@@ -240,26 +245,64 @@ inline bool others_weigh(const ErrorScratch& s, int rows) {
   return true;
 }
 
+inline void copy_error(const LevelFamily& family, int from, int to) {
+  for (int r = 0; r < kRowBlock; ++r)
+    family.error[to * kRowBlock + r] = family.error[from * kRowBlock + r];
+}
+
+// The dense output, of the same p as the sparse ones, and the errors of one family, whose sums lead
+// to it: no key is added for it alone.
+template <class Products>
+void first_errors(const ScoreBlock& block, const LevelFamily& family, const Products& products,
+                  const ErrorScratch& s) {
+  const int dim = block.head.head_dim;
+  const int64_t size = int64_t{Products::width(dim)} * kRowBlock;
+  int64_t start[256];
+  order_keys(family, block.head.keys_end(block.block), s.order, start);
+  const auto sums_of = [&](int level) {
+    ErrorScratch of = s;
+    of.partial = s.upto + level * (size + kRowBlock);
+    of.mass = of.partial + size;
+    return of;
+  };
+  const auto same = [&](int level) { return level > 0 && family.counts[level] == 0; };
+  int last = 0;  // level whose sums are complete
+  for (int level = 0; level <= family.levels; ++level) {
+    if (same(level)) continue;
+    ErrorScratch own = sums_of(level);
+    if (level == 0) {
+      clear_sums<Products>(dim, s.rest, own);
+    } else {
+      const ErrorScratch before = sums_of(last);
+      for (int64_t i = 0; i < size + kRowBlock; ++i) own.partial[i] = before.partial[i];
+    }
+    own.order = s.order + start[level];
+    add_keys(products, family.counts[level], own);
+    last = level;
+  }
+  dense_output<Products>(block, sums_of(last), s);
+  for (int level = 0; level < family.levels; ++level) {
+    if (same(level)) {
+      copy_error(family, level - 1, level);
+    } else {
+      level_error<false>(block, products, sums_of(level), family.error + level * kRowBlock);
+    }
+  }
+}
+
 // error[level][r] for o~ the output over keys of levels <= level. From both ends towards the level
 // with the most keys, whose values need then not be added.
 template <class Products>
 void family_error(const ScoreBlock& block, const LevelFamily& family, const Products& products,
                   const ErrorScratch& s) {
   const AttentionHead& head = block.head;
-  int64_t start[257];
+  int64_t start[256];
   order_keys(family, head.keys_end(block.block), s.order, start);
-  const auto keys_of = [&](int level) { return start[level + 1] - start[level]; };
-  int most = 0;
-  for (int level = 1; level <= family.levels; ++level)
-    if (keys_of(level) > keys_of(most)) most = level;
+  const int most = level_of_most_keys(family);
   ErrorScratch own = s;
   const auto add_level = [&](int level) {
     own.order = s.order + start[level];
-    add_keys(products, keys_of(level), own);
-  };
-  const auto copy = [&](int from, int to) {
-    for (int r = 0; r < kRowBlock; ++r)
-      family.error[to * kRowBlock + r] = family.error[from * kRowBlock + r];
+    add_keys(products, family.counts[level], own);
   };
 
   int end = family.levels;  // levels from here on are done
@@ -267,8 +310,8 @@ void family_error(const ScoreBlock& block, const LevelFamily& family, const Prod
   for (; end > most; --end) {
     add_level(end);
     if (!others_weigh(s, head.rows(block.block))) break;
-    if (end < family.levels && keys_of(end) == 0) {
-      copy(end, end - 1);
+    if (end < family.levels && family.counts[end] == 0) {
+      copy_error(family, end, end - 1);
     } else {
       level_error<true>(block, products, s, family.error + (end - 1) * kRowBlock);
     }
@@ -276,8 +319,8 @@ void family_error(const ScoreBlock& block, const LevelFamily& family, const Prod
   clear_sums<Products>(head.head_dim, s.rest, s);
   for (int level = 0; level < end; ++level) {
     add_level(level);
-    if (level > 0 && keys_of(level) == 0) {
-      copy(level - 1, level);
+    if (level > 0 && family.counts[level] == 0) {
+      copy_error(family, level - 1, level);
     } else {
       level_error<false>(block, products, s, family.error + level * kRowBlock);
     }
@@ -285,10 +328,14 @@ void family_error(const ScoreBlock& block, const LevelFamily& family, const Prod
 }
 
 template <class Products>
-int64_t score_scratch_floats(int dim, int64_t n_kv) {
+size_t score_scratch_bytes_of(int dim, int64_t n_kv, int most_levels) {
   const int64_t lanes = static_cast<int64_t>(Products::width(dim)) * kRowBlock;
-  // Keys in order, five lane buffers, four rows; 64 bytes of rounding for each piece.
-  return n_kv + 5 * lanes + 4 * kRowBlock + 16 * 16 + Products::scratch_floats(dim, n_kv);
+  // Keys in order, five lane buffers, four rows, sums by level; 64 bytes of rounding for each
+  // piece.
+  const int64_t floats = n_kv + 5 * lanes + 4 * kRowBlock +
+                         (most_levels + 1) * (lanes + kRowBlock) + 17 * 16 +
+                         Products::scratch_floats(dim, n_kv);
+  return static_cast<size_t>(floats) * sizeof(float);
 }
 
 template <class Products>
@@ -315,7 +362,16 @@ void score_block(const ScoreBlock& block, void* scratch) {
   }
   if (block.gram == nullptr) return;
   const int64_t lanes = int64_t{Products::width(head.head_dim)} * kRowBlock;
-  const ErrorScratch s{.total = carve.floats(lanes),
+  // That whose largest level is the smallest adds the fewest keys that it could have left out.
+  const LevelFamily* first = nullptr;
+  int most_levels = 0;
+  for (const LevelFamily& family : block.families) {
+    most_levels = family.levels > most_levels ? family.levels : most_levels;
+    const auto most = [](const LevelFamily& of) { return of.counts[level_of_most_keys(of)]; };
+    if (first == nullptr || most(family) < most(*first)) first = &family;
+  }
+  const ErrorScratch s{.upto = carve.floats((most_levels + 1) * (lanes + kRowBlock)),
+                       .total = carve.floats(lanes),
                        .total_mass = carve.floats(kRowBlock),
                        .output = carve.floats(lanes),
                        .partial = carve.floats(lanes),
@@ -326,6 +382,7 @@ void score_block(const ScoreBlock& block, void* scratch) {
                        .order = reinterpret_cast<int32_t*>(carve.floats(end))};
   for (int r = 0; r < kRowBlock; ++r)
     s.rest[r] = block.rest != nullptr && r < rows ? block.rest[r] : 0;
-  dense_output(block, products, s);
-  for (const LevelFamily& family : block.families) family_error(block, family, products, s);
+  first_errors(block, *first, products, s);
+  for (const LevelFamily& family : block.families)
+    if (&family != first) family_error(block, family, products, s);
 }

@@ -70,8 +70,8 @@ void draw_head(const kernels::AttentionHead& head, const float* lse,
   AlignedBuffer<float> scratch(estimator->scratch_floats(call));
   AlignedBuffer<float> estimates(static_cast<size_t>(group * head.n_kv));
   AlignedBuffer<float> column_mass(static_cast<size_t>(head.n_kv));
-  AlignedBuffer<char> kernel_scratch(std::max(backend.scratch_bytes(head.head_dim, head.n_kv),
-                                              backend.scratch_bytes(wide, kRowBlock)));
+  AlignedBuffer<char> kernel_scratch(std::max(
+      backend.scratch_bytes(wide), backend.score_scratch_bytes(head.head_dim, head.n_kv, 0)));
   std::vector<uint64_t> words(static_cast<size_t>(cells.blocks * words_each));
   std::vector<int64_t> tiles(static_cast<size_t>(cells.blocks));
   const runtime::EstimatorMemory memory{evidence.data(), scratch.data(), kernel_scratch.data(),

@@ -164,6 +164,7 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
   size_t scratch = 0;
   int wide = shape.head_dim;
   size_t most_bins = 0;
+  int most_levels = 0;
   for (const Family& family : space.families) {
     runtime::EstimatorParams params = family.params;
     params.last = shape.last;
@@ -194,6 +195,7 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
     binning->families.push_back(data_->counts_at.size());
     data_->counts_at.push_back(data_->level_counts);
     data_->level_counts += family.values.size() + 1;
+    most_levels = std::max(most_levels, static_cast<int>(family.values.size()));
   }
   data_->scored = space.candidates() - 1;
   data_->evidence.resize(data_->evidence_floats * static_cast<size_t>(shape.heads));
@@ -206,8 +208,8 @@ LayerScorer::LayerScorer(const CandidateSpace& space, const ScoreShape& shape,
     memory.estimate.resize(tokens);
     memory.scratch.resize(scratch);
     memory.kernel_scratch.resize(
-        std::max({backend.scratch_bytes(shape.head_dim, shape.tokens),
-                  backend.scratch_bytes(wide, kRowBlock),
+        std::max({backend.scratch_bytes(wide),
+                  backend.score_scratch_bytes(shape.head_dim, shape.tokens, most_levels),
                   backend.packed_scratch_bytes(shape.head_dim, shape.tokens),
                   backend.packed_scratch_bytes(wide, kRowBlock)}));
     memory.level.resize(space.families.size() * group * tokens);
@@ -348,10 +350,10 @@ void LayerScorer::score_group(const LayerAttention& layer, int head_idx, int64_t
     memory.families.clear();
     size_t at = 0;
     for (size_t f = 0; f < families; ++f) {
-      memory.families.push_back({level_row(f, m),
-                                 static_cast<int>(space_.families[f].values.size()),
-                                 shape_.extras ? memory.mass.data() + at * kRowBlock : nullptr,
-                                 memory.error.data() + at * kRowBlock});
+      memory.families.push_back(
+          {level_row(f, m), static_cast<int>(space_.families[f].values.size()),
+           counts_of(f, m).data(), shape_.extras ? memory.mass.data() + at * kRowBlock : nullptr,
+           memory.error.data() + at * kRowBlock});
       at += space_.families[f].values.size();
     }
     // With an attention sink z the keys share exp(lse) / (exp(lse) + exp(z)) of a row's mass.

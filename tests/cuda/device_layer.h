@@ -103,7 +103,7 @@ inline std::vector<float> host_estimates(const runtime::Estimator& estimator,
   std::vector<float> evidence(estimator.evidence_floats(call));
   std::vector<float> scratch(estimator.scratch_floats(call));
   const int dim = std::max(head.head_dim, estimator.probability_dim(call));
-  AlignedBuffer<char> kernel_scratch(backend.scratch_bytes(dim, head.n_kv));
+  AlignedBuffer<char> kernel_scratch(backend.scratch_bytes(dim));
   const runtime::EstimatorMemory memory{evidence.data(), scratch.data(), kernel_scratch.data(),
                                         nullptr};
   std::vector<float> e(static_cast<size_t>(head.row_blocks() * head.n_kv));

@@ -79,7 +79,7 @@ TEST_CASE("four tokens by hand", "[cpu]") {
   for (const Backend* backend : all_backends()) {
     if (!backend->available()) continue;
     INFO(backend->name());
-    AlignedBuffer<char> scratch(backend->scratch_bytes(8, 4));
+    AlignedBuffer<char> scratch(backend->scratch_bytes(8));
     std::vector<float> o(4 * 8);
     float lse[4];
     CHECK(backend->attend(head, 0, nullptr, o.data(), 8, lse, scratch.data()) == 1);
@@ -97,7 +97,7 @@ TEST_CASE("attend agrees with the reference for any selection", "[cpu]") {
     for (const Shape& shape : kShapes) {
       for (const float sigma : {1.0f, 8.0f}) {  // 8: nearly one-hot rows
         const Problem problem(shape, ++seed, sigma);
-        AlignedBuffer<char> scratch(backend.scratch_bytes(shape.head_dim, shape.n_kv));
+        AlignedBuffer<char> scratch(backend.scratch_bytes(shape.head_dim));
         for (int64_t m = 0; m < problem.head.row_blocks(); ++m) {
           const int64_t keys = problem.head.keys_end(m);
           for (const double density : {-1.0, 0.0, 0.02, 0.5, 1.0}) {
@@ -130,7 +130,7 @@ TEST_CASE("attend agrees with the reference for any selection", "[cpu]") {
 TEST_CASE("equal scores share the mass evenly", "[cpu]") {
   for_each_backend([](const Backend& backend) {
     Problem problem({130, 130, 64}, 3, 0.0f);
-    AlignedBuffer<char> scratch(backend.scratch_bytes(64, 130));
+    AlignedBuffer<char> scratch(backend.scratch_bytes(64));
     std::vector<float> o(64 * 64), lse(64);
     backend.attend(problem.head, 1, nullptr, o.data(), 64, lse.data(), scratch.data());
     for (int r = 0; r < 64; ++r) CHECK(lse[static_cast<size_t>(r)] == Approx(std::log(65.0 + r)));
@@ -157,7 +157,7 @@ TEST_CASE("probabilities agree with the reference", "[cpu]") {
                            visible.data(),
                            got.data(),
                            stride};
-      AlignedBuffer<char> scratch(backend.scratch_bytes(shape.head_dim, shape.n_kv));
+      AlignedBuffer<char> scratch(backend.scratch_bytes(shape.head_dim));
       backend.probabilities(call, scratch.data());
       call.p = want.data();
       reference_backend().probabilities(call, nullptr);
@@ -203,6 +203,9 @@ TEST_CASE("score agrees with the reference", "[cpu]") {
           for (int64_t j = 0; j < keys; ++j)
             family.push_back(static_cast<uint8_t>(engine() % (kLevels + 1)));
         std::fill(level[2].begin(), level[2].end(), uint8_t{kLevels});  // selects nothing at all
+        std::vector<std::vector<int32_t>> counts(3, std::vector<int32_t>(kLevels + 1));
+        for (size_t f = 0; f < 3; ++f)
+          for (uint8_t l : level[f]) ++counts[f][l];
         // An attention sink: mass that no key has, with the keys' share of it in lse.
         std::vector<float> rest;
         for (int r = 0; with_sink && r < problem.head.rows(m); ++r) {
@@ -217,9 +220,9 @@ TEST_CASE("score agrees with the reference", "[cpu]") {
           columns.assign(static_cast<size_t>(keys), 7.0f);
           std::vector<LevelFamily> families;
           for (size_t f = 0; f < 3; ++f)
-            families.push_back({level[f].data(), kLevels, mass.data() + f * kLevels * 64,
-                                error.data() + f * kLevels * 64});
-          AlignedBuffer<char> scratch(with.scratch_bytes(d, shape.n_kv));
+            families.push_back({level[f].data(), kLevels, counts[f].data(),
+                                mass.data() + f * kLevels * 64, error.data() + f * kLevels * 64});
+          AlignedBuffer<char> scratch(with.score_scratch_bytes(d, shape.n_kv, kLevels));
           ScoreBlock block{.head = problem.head,
                            .rows = {},
                            .block = m,

@@ -60,8 +60,7 @@ std::vector<float> run(const AttentionHead& head, const EstimatorParams& params,
   AlignedBuffer<float> evidence(estimator->evidence_floats(call));
   AlignedBuffer<float> scratch(estimator->scratch_floats(call));
   const int wide = std::max(head.head_dim, estimator->probability_dim(call));
-  AlignedBuffer<char> kernel(std::max(backend.scratch_bytes(head.head_dim, head.n_kv),
-                                      backend.scratch_bytes(wide, kernels::kRowBlock)));
+  AlignedBuffer<char> kernel(backend.scratch_bytes(wide));
   std::fill(scratch.span().begin(), scratch.span().end(), NAN);  // nothing is read before written
   std::fill(evidence.span().begin(), evidence.span().end(), NAN);
   const EstimatorMemory memory{evidence.data(), scratch.data(), kernel.data()};

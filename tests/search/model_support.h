@@ -88,7 +88,7 @@ inline Status dense_attention(const LayerQkv& layer, TensorView<float, 3> o) {
   const int64_t blocks = shape.row_blocks();
   std::atomic<int64_t> next = 0;
   const auto work = [&] {
-    AlignedBuffer<uint8_t> scratch((*backend)->scratch_bytes(shape.head_dim, shape.n_kv));
+    AlignedBuffer<uint8_t> scratch((*backend)->scratch_bytes(shape.head_dim));
     for (int64_t task = next++; task < heads * blocks; task = next++) {
       const int64_t head = task % heads;
       const int64_t block = blocks - 1 - task / heads;  // longest rows first

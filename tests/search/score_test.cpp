@@ -577,9 +577,7 @@ TEST_CASE("an entry selects the keys that its candidate was scored with", "[cpu]
   const auto keys_of = [&](const runtime::Estimator& estimator, const std::vector<float>& lambdas) {
     AlignedBuffer<float> evidence(estimator.evidence_floats(call));
     AlignedBuffer<float> scratch(estimator.scratch_floats(call));
-    AlignedBuffer<char> kernel(
-        std::max(backend.scratch_bytes(8, kTokens),
-                 backend.scratch_bytes(std::max(8, estimator.probability_dim(call)), 64)));
+    AlignedBuffer<char> kernel(backend.scratch_bytes(std::max(8, estimator.probability_dim(call))));
     const runtime::EstimatorMemory memory{evidence.data(), scratch.data(), kernel.data()};
     std::vector<float> e(static_cast<size_t>(kTokens));
     estimator.prepare(head, backend, memory);

@@ -110,10 +110,9 @@ LayerEstimate::LayerEstimate(const LayerTensors& layer, const runtime::HeadEntry
   of_each(estimates_, group * keys);
   of_each(queries_, group * kRowBlock * dim);
   const int wide = std::max(layer.head_dim, estimator_->probability_dim(call_));
-  of_each(kernel_scratch_, std::max({backend.packed_scratch_bytes(layer.head_dim, layer.n_kv),
-                                     backend.packed_scratch_bytes(wide, kRowBlock),
-                                     backend.scratch_bytes(layer.head_dim, layer.n_kv),
-                                     backend.scratch_bytes(wide, kRowBlock)}));
+  of_each(kernel_scratch_,
+          std::max({backend.packed_scratch_bytes(layer.head_dim, layer.n_kv),
+                    backend.packed_scratch_bytes(wide, kRowBlock), backend.scratch_bytes(wide)}));
 }
 
 void LayerEstimate::pack() {

@@ -103,7 +103,7 @@ Result<double> error_of(const LayerTensors& layer, const DeviceBuffer& output, i
   MI_TRY(const kernels::Backend* backend, kernels::choose_backend());
   const auto rows = static_cast<size_t>(kernels::kRowBlock * dim);
   AlignedBuffer<float> want(rows);
-  AlignedBuffer<std::byte> scratch(backend->f32().scratch_bytes(layer.head_dim, n));
+  AlignedBuffer<std::byte> scratch(backend->f32().scratch_bytes(layer.head_dim));
   backend->f32().attend(head, block, keys.empty() ? nullptr : keys.data(), want.data(), dim,
                         nullptr, scratch.data());
   std::vector<bf16> got(rows);
