@@ -51,6 +51,7 @@ seed kernels/a.h '#include <cuda_runtime.h>' && must fail include_direction "$wo
 seed libruntime/b.cpp '#include <hdf5.h>' && must fail include_direction "$work/tree"
 
 seed libsearch/c.h 'std::string needs_an_include();' && must fail headers_compile_alone "$work/tree" "$cxx"
+echo '#include "libsearch/c.h"' >libsearch/c.cpp && must pass headers_compile_alone "$work/tree" "$cxx"
 seed LICENSES 'x' && must fail top_level "$work/tree"
 tree && git init -q . && must pass top_level "$work/tree"
 echo x >notes.txt && must fail top_level "$work/tree"

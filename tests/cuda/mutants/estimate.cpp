@@ -1,11 +1,7 @@
-// mutant_check.cpp for estimates, and for the thresholds that spend a share: through whole layers.
-#include <catch2/catch.hpp>
-
-#include <cstdio>
-#include <string>
-
+// Estimates, and the thresholds that spend a share: through whole layers.
 #include "tests/cuda/device_layer.h"
 #include "tests/cuda/head_entries.h"
+#include "tests/cuda/mutants/mutant.h"
 
 namespace mi::test::cuda {
 namespace {
@@ -51,11 +47,7 @@ std::string find_fault() {
                2, kTogether, 10);
 }
 
-TEST_CASE("a fault in the kernel text is found") {
-  const std::string wrong = find_fault();
-  std::printf("%s", wrong.empty() ? "nothing found\n" : wrong.c_str());
-  CHECK(wrong.empty() == (MI_EXPECT_FAULT == 0));
-}
+MI_FAULT_IS_FOUND_BY(find_fault)
 
 }  // namespace
 }  // namespace mi::test::cuda

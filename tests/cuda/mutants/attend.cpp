@@ -1,0 +1,27 @@
+#include "tests/cuda/layer.h"
+#include "tests/cuda/mutants/mutant.h"
+#include "tests/cuda/under_test.h"
+
+namespace mi::test::cuda {
+namespace {
+
+std::string find_fault() {
+  const std::vector<Layer> layers = {
+      {{{64, 64}, {130, 257}, {1, 70}}, 3, 1},
+      {{{65, 190}}, 2, 1, 5.0f, 8.0f},
+      {.sequences = {{70, 200}}, .sparse = false},
+  };
+  uint64_t seed = 1;
+  double worst = 0;
+  for (const Layer& layer : layers) {
+    std::string wrong = check_layer(attend_kernel<bf16, 64>(), layer, ++seed, &worst);
+    wrong += check_layer(attend_kernel<bf16, 96>(), layer, seed, &worst);
+    if (!wrong.empty()) return wrong;
+  }
+  return {};
+}
+
+MI_FAULT_IS_FOUND_BY(find_fault)
+
+}  // namespace
+}  // namespace mi::test::cuda
