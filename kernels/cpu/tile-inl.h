@@ -59,11 +59,14 @@ struct GatheredLanes {
 };
 
 // For r in [0, kRows) and the lanes of one group, which begins at `lane`:
-// kByRow: c[r] = sum_k rows[r][k] * b[k] (K rows against packed Q);
+// kByRow: c[r] = sum_k rows[r][k] * b[k] (K rows against packed Q), rows next[r] come after these;
 // else:   c[r] += sum_k rows[k][first + r] * b[k] (columns of V, whose row pointers run over keys).
+// What comes next is fetched into L1: a broadcast that misses it makes its products issue twice. It
+// is 4 % of f32 attention at head dimension 64 and 3 % at 128 on two threads of Emerald Rapids.
 template <int kRows, bool kByRow, class Element, class Lanes>
-MI_INLINE void tile_rows(const Element* const* rows, int64_t first, int depth, const Lanes& b,
-                         int lane, float* c) {
+MI_INLINE void tile_rows(const Element* const* rows, const Element* const* next, int64_t first,
+                         int depth, const Lanes& b, int lane, float* c) {
+  constexpr int kLine = 64 / sizeof(Element);
   // Unrolled all through: g++ 12 else keeps `acc` on the stack before and after the long loop.
   Vec acc[kRows][kVecs];
 #pragma GCC unroll 8
@@ -75,6 +78,11 @@ MI_INLINE void tile_rows(const Element* const* rows, int64_t first, int depth, c
     Vec b_row[kVecs];
     const Element* from = b.row(k) + lane;
     for (int x = 0; x < kVecs; ++x) b_row[x] = Dot<Element>::load(from + x * Isa::kLanes);
+    if constexpr (!kByRow) {
+      __builtin_prefetch(rows[k] + first + kLine);
+    } else if (k % kLine == 0) {
+      for (int r = 0; r < kRows; ++r) __builtin_prefetch(next[r] + k);
+    }
     for (int r = 0; r < kRows; ++r) {
       const Vec a = Dot<Element>::broadcast(kByRow ? rows[r] + k : rows[k] + first + r);
       for (int x = 0; x < kVecs; ++x)
@@ -92,8 +100,9 @@ template <bool kByRow, class Element, class Lanes>
 void lanes_product(const Element* const* rows, int count, int depth, const Lanes& b, float* c) {
   for (int lane = 0; lane < kRowBlock; lane += Isa::kGroupLanes) {
     const auto step = [&]<int kRows>(int r) {
-      tile_rows<kRows, kByRow>(kByRow ? rows + r : rows, r, depth, b, lane,
-                               c + r * kRowBlock + lane);
+      const Element* const* these = kByRow ? rows + r : rows;
+      tile_rows<kRows, kByRow>(these, r + 2 * kRows <= count ? these + kRows : these, r, depth, b,
+                               lane, c + r * kRowBlock + lane);
       return kRows;
     };
     int r = 0;
