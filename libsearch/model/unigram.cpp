@@ -12,7 +12,7 @@ namespace mi::search {
 namespace {
 
 constexpr double kUnknownPenalty = 10;  // below the least score, as SentencePiece has it
-constexpr int32_t kUnknown = -1;
+constexpr int32_t kUnknownPiece = -1;
 constexpr int32_t kNoWay = -2;
 
 size_t after_character(std::string_view text, size_t at) {
@@ -86,7 +86,7 @@ void Unigram::offer_pieces(std::string_view word, size_t begin, std::vector<Step
     offer(end, tables_.pieces[static_cast<size_t>(node->id)].score, node->id);
     is_piece |= end == character_end;
   }
-  if (!is_piece) offer(character_end, unknown_score_, kUnknown);
+  if (!is_piece) offer(character_end, unknown_score_, kUnknownPiece);
 }
 
 Status Unigram::encode(std::span<const std::string_view> words, bool,
@@ -108,10 +108,10 @@ Status Unigram::append(std::string_view word, const std::vector<Step>& steps,
   size_t unknown_begin = std::string_view::npos;
   for (auto end = ends.rbegin(); end != ends.rend(); ++end) {
     const Step& step = steps[*end];
-    if (step.id == kUnknown) {
+    if (step.id == kUnknownPiece) {
       unknown_begin = std::min(unknown_begin, step.begin);
       const auto next = std::next(end);
-      if (next != ends.rend() && steps[*next].id == kUnknown) continue;
+      if (next != ends.rend() && steps[*next].id == kUnknownPiece) continue;
       MI_CHECK(append_unknown(word.substr(unknown_begin, *end - unknown_begin), ids));
       unknown_begin = std::string_view::npos;
     } else {

@@ -14,7 +14,7 @@
 namespace mi::search {
 namespace {
 
-constexpr int kRows = 14;
+constexpr int kChartRows = 14;
 constexpr int kLeastColumns = 20;
 constexpr int kMostColumns = 72;
 
@@ -27,7 +27,7 @@ class Picture {
       bottom_ = std::min(bottom_, candidate.recall);
     }
     bottom_ = std::floor(bottom_ * 20) / 20;
-    rows_.assign(kRows, std::string(static_cast<size_t>(columns), ' '));
+    rows_.assign(kChartRows, std::string(static_cast<size_t>(columns), ' '));
     for (const HeadFigures& candidate : candidates) {
       const bool beaten =
           std::any_of(candidates.begin(), candidates.end(), [&](const HeadFigures& other) {
@@ -43,8 +43,8 @@ class Picture {
 
   [[nodiscard]] std::string text() const {
     std::string out;
-    for (int row = 0; row < kRows; ++row) {
-      const double recall = 1 - (1 - bottom_) * row / (kRows - 1);
+    for (int row = 0; row < kChartRows; ++row) {
+      const double recall = 1 - (1 - bottom_) * row / (kChartRows - 1);
       std::string line = fmt::format("  {:.3f} |{}", recall, rows_[static_cast<size_t>(row)]);
       line.erase(line.find_last_not_of(' ') + 1);
       out += line + "\n";
@@ -58,7 +58,7 @@ class Picture {
     const double share = std::clamp(candidate.share, left_, 1.0);
     const double x = left_ < 1 ? std::log(share / left_) / -std::log(left_) : 1;
     const double y = bottom_ < 1 ? (1 - candidate.recall) / (1 - bottom_) : 0;
-    const auto row = static_cast<size_t>(std::lround(std::clamp(y, 0.0, 1.0) * (kRows - 1)));
+    const auto row = static_cast<size_t>(std::lround(std::clamp(y, 0.0, 1.0) * (kChartRows - 1)));
     return rows_[row][static_cast<size_t>(std::lround(x * (columns_ - 1)))];
   }
 

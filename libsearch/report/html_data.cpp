@@ -57,7 +57,7 @@ std::string figures_text(const HeadFigures& f) {
                      html_number(f.regret, 4), three_digits(f.error));
 }
 
-std::string head_text(const HeadView& view) {
+std::string head_data(const HeadView& view) {
   return fmt::format("[{},{},{},{},{},{}]", pattern_index(view.entry->pattern),
                      html_number(view.entry->recall, 4), html_number(view.share, 5),
                      json_text(parameters_text(*view.entry)),
@@ -116,7 +116,7 @@ std::string html_data(const HtmlPage& page) {
       "{{\"columns\":{},\"lengths\":{},\"patterns\":{}],\"families\":{},\"heads\":{},\"clouds\":{{",
       page.report.model.heads,
       list(page.lengths, [](int64_t length) { return std::to_string(length); }), patterns,
-      families(page.report.space), list(page.heads, head_text));
+      families(page.report.space), list(page.heads, head_data));
   for (size_t i = 0; i < page.clouds.size(); ++i)
     out += fmt::format("{}\"{}\":{}", i == 0 ? "" : ",", page.clouds[i],
                        list(page.lengths, [&](int64_t length) {

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <cmath>
 #include <map>
 #include <new>
@@ -13,16 +12,11 @@
 #include <fmt/format.h>
 
 #include "libruntime/cost.h"
+#include "libsearch/search/clock.h"
 #include "libsearch/search/planned_attention.h"
 
 namespace mi::search {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 double loss_of(const CandidateScore& score, Objective objective) {
   switch (objective) {

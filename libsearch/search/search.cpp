@@ -1,22 +1,16 @@
 #include "libsearch/search/search.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include <fmt/format.h>
 
+#include "libsearch/search/clock.h"
 #include "libsearch/search/gates.h"
 #include "libsearch/search/planned_attention.h"
 #include "libsearch/search/rounding.h"
 
 namespace mi::search {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 runtime::HeldOut certificate(std::span<const SampleVerdict> verdicts) {
   runtime::HeldOut summary = summarize(verdicts);

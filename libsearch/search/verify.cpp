@@ -1,27 +1,22 @@
 #include "libsearch/search/verify.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <new>
 
 #include <Eigen/Core>
 
+#include "libsearch/search/clock.h"
 #include "libsearch/search/planned_attention.h"
 
 namespace mi::search {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 // Every 16th row carries the output error of a layer: 512 rows of an 8192-token sample.
 constexpr int64_t kErrorStride = 16;
 constexpr int64_t kLogitRows = 128;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // ||(o - o~) W_O||^2 / ||residual||^2, mean over sampled rows; the heads' errors add as vectors.
 double layer_error(const LayerQkv& layer, const TensorView<const float, 3>& dense,
