@@ -19,14 +19,13 @@ using runtime::YamlMap;
 using runtime::YamlNode;
 
 constexpr int kRecipeVersion = 1;
-constexpr int64_t kMaxTokens = int64_t{1} << 30;
 constexpr size_t kMaxSamples = 1000;
 
 std::vector<int64_t> read_lengths(const YamlNode& node, YamlErrors& errors) {
   std::vector<int64_t> lengths;
   for (const YamlNode& item : read_list(node, errors)) {
     const int64_t above = lengths.empty() ? 0 : lengths.back();
-    const int64_t length = read_integer(item, {1, kMaxTokens}, errors);
+    const int64_t length = read_integer(item, {1, kMaxLength}, errors);
     if (length <= above)
       errors.report(item, describe(item), fmt::format("ascending lengths, above {}", above));
     lengths.push_back(length);
@@ -71,7 +70,7 @@ SampleSpec read_sample(const YamlNode& node, const std::filesystem::path& folder
   if (spec.kind != "text")
     refuse_key(map, "start", spec.kind, errors);
   else if (map.find("start"))
-    spec.start = map.integer("start", {0, kMaxTokens});
+    spec.start = map.integer("start", {0, kMaxLength});
   if (spec.kind == "kv_retrieval") {
     refuse_key(map, "texts", spec.kind, errors);
     refuse_key(map, "part", spec.kind, errors);

@@ -25,7 +25,6 @@ constexpr std::array<std::pair<std::string_view, Generator>, 7> kGenerators{{
     {"multi_query", make_multi_query},
     {"variable_tracking", make_variable_tracking},
 }};
-constexpr int64_t kMaxLength = int64_t{1} << 30;
 
 Result<std::string> digest(std::span<const int32_t> ids) {
   std::string bytes;

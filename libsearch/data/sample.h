@@ -27,7 +27,8 @@ struct Sample {
 
 // A recipe, described in calib_data/README.md: what to calibrate on and, disjoint, what to certify
 // on.
-inline constexpr int kFactsPerText = 8;  // of a multi_key or multi_query sample
+inline constexpr int64_t kMaxLength = int64_t{1} << 30;  // of a sample, in tokens
+inline constexpr int kFactsPerText = 8;                  // of a multi_key or multi_query sample
 struct SampleSpec {
   std::string kind;
   std::vector<std::filesystem::path> texts;  // resolved against the recipe's folder

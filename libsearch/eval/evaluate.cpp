@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <functional>
 #include <new>
@@ -13,6 +12,7 @@
 
 #include <Eigen/Core>
 
+#include "libsearch/search/clock.h"
 #include "libsearch/search/decode.h"
 #include "libsearch/search/kv_cache.h"
 #include "libsearch/search/planned_attention.h"
@@ -20,15 +20,10 @@
 namespace mi::search {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 constexpr int64_t kLogitRows = 128;
 // An answer is decoded with room for a few words before it.
 constexpr int64_t kMoreTokens = 12;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 struct Pass {
   Tensor<float, 2> hidden;

@@ -12,6 +12,7 @@
 #include "libsearch/model/json_reader.h"
 #include "libsearch/model/sha256.h"
 #include "libsearch/data/h5_image.h"
+#include "libsearch/data/sample.h"
 
 namespace mi::search {
 namespace {
@@ -25,7 +26,6 @@ constexpr uint64_t kMaxScores = uint64_t{1} << 27;
 // Deflate packs 1032 to 1 at best: a file cannot hold more floats of one field per byte.
 constexpr uint64_t kMostFloatsPerByte = 258;
 constexpr int64_t kMaxCount = 1 << 20;  // of layers, heads, rows
-constexpr int64_t kMaxLength = int64_t{1} << 30;
 constexpr size_t kMaxBytes = size_t{1} << 33;
 constexpr int64_t kMaxSeed = int64_t{1} << 53;
 
