@@ -9,6 +9,7 @@ namespace {
 
 constexpr const char* kMemory = "CUDA memory";
 constexpr const char* kStream = "CUDA stream";
+constexpr const char* kEvent = "CUDA event";
 
 }  // namespace
 
@@ -60,8 +61,51 @@ Status DeviceBuffer::upload(const void* from, size_t bytes, size_t offset) {
   return status_of(cudaStreamSynchronize(nullptr), kMemory);
 }
 
+Status upload(std::byte* to, const void* from, size_t bytes, CUstream_st* stream) {
+  return status_of(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream), kMemory);
+}
+
+Status download(void* to, const void* from, size_t bytes) {
+  return status_of(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost), kMemory);
+}
+
 Status DeviceBuffer::download(void* to, size_t bytes, size_t offset) const {
-  return status_of(cudaMemcpy(to, data() + offset, bytes, cudaMemcpyDeviceToHost), kMemory);
+  return cuda::download(to, data() + offset, bytes);
+}
+
+void PinnedBuffer::Free::operator()(std::byte* data) const {
+  (void)cudaFreeHost(data);
+}
+
+Result<PinnedBuffer> PinnedBuffer::make(size_t bytes) {
+  PinnedBuffer made;
+  void* data = nullptr;
+  MI_CHECK(status_of(cudaMallocHost(&data, bytes),
+                     "page-locked memory: " + std::to_string(bytes) + " bytes"));
+  made.data_.reset(static_cast<std::byte*>(data));
+  return made;
+}
+
+void DeviceEvent::Destroy::operator()(CUevent_st* event) const {
+  (void)cudaEventDestroy(event);
+}
+
+Result<DeviceEvent> DeviceEvent::make() {
+  DeviceEvent made;
+  cudaEvent_t event = nullptr;
+  MI_CHECK(status_of(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), kEvent));
+  made.event_.reset(event);
+  return made;
+}
+
+Status DeviceEvent::record(CUstream_st* stream) const {
+  return status_of(cudaEventRecord(event_.get(), stream), kEvent);
+}
+Status DeviceEvent::hold(CUstream_st* stream) const {
+  return status_of(cudaStreamWaitEvent(stream, event_.get(), 0), kEvent);
+}
+Status DeviceEvent::wait() const {
+  return status_of(cudaEventSynchronize(event_.get()), kEvent);
 }
 
 void DeviceStream::Destroy::operator()(CUstream_st* stream) const {
@@ -84,9 +128,13 @@ Result<DeviceStream> DeviceStream::make() {
   return made;
 }
 
+Status DeviceStream::wait() const {
+  return status_of(cudaStreamSynchronize(stream_.get()), kStream);
+}
+
 Status DeviceStream::run(const Work& work) {
   MI_CHECK(work(stream_.get()));
-  return status_of(cudaStreamSynchronize(stream_.get()), kStream);
+  return wait();
 }
 
 Status DeviceStream::run_as_graph(const Work& work) {

@@ -47,5 +47,11 @@ DeviceKernel put_words_kernel();     // of PutCall
 DeviceKernel count_keys_kernel();
 DeviceKernel order_items_kernel();
 DeviceKernel write_keys_kernel();
+// Of NormCall, AddCall, RotateCall and ActivateCall.
+template <class T>
+DeviceKernel norm_kernel();
+DeviceKernel add_kernel();
+DeviceKernel rotate_kernel();
+DeviceKernel activate_kernel();
 
 }  // namespace mi::kernels::cuda

@@ -113,34 +113,7 @@ Status launch_items(const DeviceKernel& kernel, const Call& call, int64_t items,
   return launch(kernel, call, items, stream);
 }
 
-template <class T>
-Status check_tensor(const char* name, const Strided<T>& tensor) {
-  if (tensor.data == nullptr)
-    return fail(Code::invalid_argument, std::string(name) + ": got a null pointer");
-  if (reinterpret_cast<uintptr_t>(tensor.data) % 16 != 0)
-    return fail(Code::unsupported, std::string(name) + ": got a pointer not aligned to 16 bytes");
-  if (tensor.token_stride % 8 != 0 || tensor.head_stride % 8 != 0)
-    return fail(Code::unsupported, std::string(name) + ": got strides " +
-                                       std::to_string(tensor.token_stride) + " (token) and " +
-                                       std::to_string(tensor.head_stride) +
-                                       " (head), CUDA kernels support multiples of 8 elements");
-  return {};
-}
-
 }  // namespace
-
-template <class T>
-Status check_sequence(const Sequence<T>& of) {
-  if (of.n_q < 1 || of.n_q > of.n_kv || of.n_kv > INT32_MAX)
-    return fail(Code::invalid_argument, "tokens: got n_q " + std::to_string(of.n_q) + ", n_kv " +
-                                            std::to_string(of.n_kv) +
-                                            ", expected 1 <= n_q <= n_kv <= 2147483647");
-  MI_CHECK(check_tensor("q", of.q));
-  MI_CHECK(check_tensor("k", of.k));
-  MI_CHECK(check_tensor("v", of.v));
-  MI_CHECK(check_tensor("o", of.o));
-  return {};
-}
 
 template <class T>
 Status launch_attend(const AttendCall<T>& call, int64_t items, int head_dim, CUstream_st* stream) {
@@ -220,8 +193,21 @@ Status launch_index(const IndexCall& call, CUstream_st* stream) {
   return launch(write_keys_kernel(), call, call.size.blocks, stream);
 }
 
-template Status check_sequence(const Sequence<bf16>&);
-template Status check_sequence(const Sequence<f16>&);
+template <class T>
+Status launch_norm(const NormCall<T>& call, CUstream_st* stream) {
+  return launch_items(norm_kernel<T>(), call, call.rows, stream);
+}
+Status launch_add(const AddCall& call, CUstream_st* stream) {
+  return launch_items(add_kernel(), call, call.rows, stream);
+}
+Status launch_rotate(const RotateCall& call, CUstream_st* stream) {
+  return launch_items(rotate_kernel(), call, call.rows, stream);
+}
+Status launch_activate(const ActivateCall& call, CUstream_st* stream) {
+  constexpr int64_t kOfBlock = kThreads * ActivateCall::kEach;
+  return launch_items(activate_kernel(), call, (call.count + kOfBlock - 1) / kOfBlock, stream);
+}
+
 template Status launch_attend(const AttendCall<bf16>&, int64_t, int, CUstream_st*);
 template Status launch_attend(const AttendCall<f16>&, int64_t, int, CUstream_st*);
 template Status launch_stripes(const EstimateCall<bf16>&, int, CUstream_st*);
@@ -232,5 +218,7 @@ template Status launch_pooled(const PooledCall<bf16>&, CUstream_st*);
 template Status launch_pooled(const PooledCall<f16>&, CUstream_st*);
 template Status launch_antidiagonal(const AntidiagonalCall<bf16>&, int, CUstream_st*);
 template Status launch_antidiagonal(const AntidiagonalCall<f16>&, int, CUstream_st*);
+template Status launch_norm(const NormCall<bf16>&, CUstream_st*);
+template Status launch_norm(const NormCall<float>&, CUstream_st*);
 
 }  // namespace mi::kernels::cuda

@@ -1,4 +1,4 @@
-// Attention, estimates, selection and the index build on a CUDA device (compute
+// Attention, estimates, selection, the index build and a decoder's rows on a CUDA device (compute
 // capability 8.0 or later). The kernels have been run by the emulator of tests/cuda only, never on
 // hardware.
 #pragma once
@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/attend_call.h"
+#include "kernels/cuda/decoder_call.h"
 #include "kernels/cuda/index_call.h"
 #include "kernels/cuda/select_call.h"
 #include "kernels/cuda/estimate_call.h"
@@ -53,5 +54,13 @@ Status launch_put(const PutCall& call, CUstream_st* stream);
 // stream, same errors. items, selections, runs and columns are then what AttendCall takes, with
 // size.blocks items.
 Status launch_index(const IndexCall& call, CUstream_st* stream);
+
+// What a decoder layer does between its matrix products; same stream, same errors. T is bf16 or
+// float.
+template <class T>
+Status launch_norm(const NormCall<T>& call, CUstream_st* stream);
+Status launch_add(const AddCall& call, CUstream_st* stream);
+Status launch_rotate(const RotateCall& call, CUstream_st* stream);
+Status launch_activate(const ActivateCall& call, CUstream_st* stream);
 
 }  // namespace mi::kernels::cuda

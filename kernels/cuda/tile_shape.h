@@ -84,6 +84,8 @@ struct PooledShape {
   static constexpr uint32_t kBytes = kSums + kThreads * 8;
 };
 inline constexpr uint32_t kDiagonalBytes = (kThreads + 63) * 4;
+// Sums over a row of the decoder, one a warp.
+inline constexpr uint32_t kRowSumBytes = kWarps * 4;
 
 // Shared memory of prefix sums over a block of threads (block_sum.cuh).
 constexpr uint32_t block_sum_bytes(uint32_t threads) {

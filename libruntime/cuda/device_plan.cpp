@@ -1,8 +1,6 @@
 #include "libruntime/cuda/device_plan.h"
 
-#include <cuda_runtime_api.h>
-
-#include "kernels/cuda/error.h"
+#include "kernels/cuda/device.h"
 #include "libruntime/cuda/launcher.h"
 
 namespace mi::runtime {
@@ -14,9 +12,7 @@ Result<DevicePlan> DevicePlan::make(const HeadConfig& config, const PlanShape& s
 }
 
 Status DevicePlan::upload(std::byte* table, CUstream_st* stream) const {
-  return kernels::cuda::status_of(
-      cudaMemcpyAsync(table, layers_.table().data(), table_bytes(), cudaMemcpyHostToDevice, stream),
-      "plan's table");
+  return kernels::cuda::upload(table, layers_.table().data(), table_bytes(), stream);
 }
 
 template <class T>

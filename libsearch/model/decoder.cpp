@@ -85,10 +85,7 @@ Result<Tensor<float, 2>> Decoder::forward(std::span<const int32_t> ids,
   return run<bf16>(DecoderShapes<bf16>(spec_), ids, attention, progress, position);
 }
 
-template <class T>
-Result<Tensor<float, 2>> Decoder::run(const DecoderShapes<T>& shapes, std::span<const int32_t> ids,
-                                      const BasicAttentionFn<T>& attention,
-                                      const LayerProgressFn& progress, int64_t position) const {
+Status Decoder::check(std::span<const int32_t> ids, int64_t position) const {
   if (ids.empty()) return fail(Code::invalid_argument, "forward: got no tokens, expected some");
   if (position < 0)
     return fail(Code::invalid_argument, fmt::format("forward: got position {}", position));
@@ -104,22 +101,35 @@ Result<Tensor<float, 2>> Decoder::run(const DecoderShapes<T>& shapes, std::span<
                                                       i, ids[i], spec_.vocab - 1, file_));
     }
   }
+  return {};
+}
+
+void Decoder::will_need(int layer) const {
+  for (const WeightTensor* tensor : weights_.layers[static_cast<size_t>(layer)].large())
+    tensors_.will_need(*tensor);
+}
+void Decoder::release(int layer) const {
+  for (const WeightTensor* tensor : weights_.layers[static_cast<size_t>(layer)].large())
+    tensors_.release(*tensor);
+}
+
+template <class T>
+Result<Tensor<float, 2>> Decoder::run(const DecoderShapes<T>& shapes, std::span<const int32_t> ids,
+                                      const BasicAttentionFn<T>& attention,
+                                      const LayerProgressFn& progress, int64_t position) const {
+  MI_CHECK(check(ids, position));
   ForwardPass<T> pass(spec_, weights_, shapes, static_cast<int64_t>(ids.size()), position);
   MI_CHECK(pass.embed(ids));
-  const auto of_layer = [&](int layer, void (TensorTable::*hint)(const WeightTensor&) const) {
-    for (const WeightTensor* tensor : weights_.layers[static_cast<size_t>(layer)].large())
-      (tensors_.*hint)(*tensor);
-  };
   tensors_.release(*weights_.embedding);
   const int layers = spec_.decoder_layers();
   for (int layer = 0; layer < layers; ++layer) {
     MI_CHECK(pass.load(layer));
-    of_layer(layer, &TensorTable::release);
-    if (layer + 1 < layers) of_layer(layer + 1, &TensorTable::will_need);
+    release(layer);
+    if (layer + 1 < layers) will_need(layer + 1);
     MI_CHECK(pass.project_qkv(layer));
     MI_CHECK(pass.attend(layer, attention));
     MI_CHECK(pass.project_and_mlp(layer));
-    if (spec_.experts > 0) of_layer(layer, &TensorTable::release);  // read one after the other
+    if (spec_.experts > 0) release(layer);  // read one after the other
     if (progress) progress(layer + 1, layers);
   }
   MI_CHECK(pass.final_norm());

@@ -35,6 +35,15 @@ class Decoder {
                                                  int64_t position) const;
   [[nodiscard]] Status logits(TensorView<const float, 2> hidden, TensorView<float, 2> out) const;
 
+  // For passes that run elsewhere. Whether these tokens may be run.
+  [[nodiscard]] Status check(std::span<const int32_t> ids, int64_t position) const;
+  [[nodiscard]] const ModelSpec& spec() const { return spec_; }
+  [[nodiscard]] const DecoderWeights& weights() const { return weights_; }
+  [[nodiscard]] const std::string& file() const { return file_; }
+  // A layer's large tensors are wanted soon, or no more.
+  void will_need(int layer) const;
+  void release(int layer) const;
+
  private:
   template <class T>
   [[nodiscard]] Result<Tensor<float, 2>> run(const DecoderShapes<T>& shapes,

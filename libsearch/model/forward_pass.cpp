@@ -14,43 +14,6 @@ size_t count(int64_t a, int64_t b = 1) {
   return static_cast<size_t>(a) * static_cast<size_t>(b);
 }
 
-// How rows of q and k are stored: a head's rotary pairs side by side, or not.
-struct RowOrder {
-  int64_t head_dim = 0;  // 0: rows stay where they are
-  int64_t turning = 0;
-  // Row 2i + p of a head's first `turning` goes to row i + p * turning/2.
-  [[nodiscard]] int64_t target(int64_t row) const {
-    const int64_t within = head_dim == 0 ? 0 : row % head_dim;
-    return within >= turning ? row : row - within + within / 2 + within % 2 * (turning / 2);
-  }
-};
-
-// Converts a whole tensor in parallel.
-Status convert(const WeightTensor& tensor, RowOrder order, int threads, float* out) {
-  constexpr int64_t kRowsPerTask = 64;
-  const int64_t rows = tensor.rows();
-  const int64_t columns = tensor.columns();
-  const auto convert_task = [&](int64_t task, int) -> Status {
-    const int64_t end = std::min(rows, (task + 1) * kRowsPerTask);
-    for (int64_t row = task * kRowsPerTask; row < end; ++row)
-      MI_CHECK(convert_rows(tensor, row, 1, out + order.target(row) * columns));
-    return {};
-  };
-  return parallel_for((rows + kRowsPerTask - 1) / kRowsPerTask, threads, convert_task);
-}
-
-// Appends a vector, if the model has it, and `offset` to each of its values.
-Status append(const WeightTensor* tensor, RowOrder order, float offset, std::vector<float>& out) {
-  if (tensor == nullptr) return {};
-  std::vector<float> values(count(tensor->columns()));
-  MI_CHECK(convert_rows(*tensor, 0, 1, values.data()));
-  const size_t begin = out.size();
-  out.resize(begin + values.size());
-  for (size_t i = 0; i < values.size(); ++i)
-    out[begin + count(order.target(static_cast<int64_t>(i)))] = values[i] + offset;
-  return {};
-}
-
 void add_row(const std::vector<float>& bias, float* row) {
   for (size_t i = 0; i < bias.size(); ++i) row[i] += bias[i];
 }
@@ -96,32 +59,12 @@ ForwardPass<T>::ForwardPass(const ModelSpec& spec, const DecoderWeights& weights
     norms_ = Tensor<T, 2>({tokens, spec_.hidden});
     choices_.resize(count(tokens, spec_.experts_used));
   }
-  angles_ = angles_of(spec_.rope, first_position);
+  angles_ = rope_angles(spec_.rope, first_position, tokens, spec_.context);
   if (spec_.layers < spec_.decoder_layers())
-    local_angles_ = angles_of(spec_.local_rope, first_position);
+    local_angles_ = rope_angles(spec_.local_rope, first_position, tokens, spec_.context);
   int full = 0, local = spec_.layers;
   for (int layer = 0; layer < spec_.decoder_layers(); ++layer)
     numbers_.push_back(window(layer) > 0 ? local++ : full++);
-}
-
-template <class T>
-typename ForwardPass<T>::Angles ForwardPass<T>::angles_of(const Rope& rope,
-                                                          int64_t first_position) const {
-  // Angles in double: f32 angles are off by 5e-4 at position 8000.
-  const auto frequencies = rope_frequencies(rope, first_position + tokens_, spec_.context);
-  const size_t half = frequencies.size();
-  Angles angles;
-  angles.cosine.resize(count(tokens_) * half);
-  angles.sine.resize(angles.cosine.size());
-  for (size_t i = 0; i < half; ++i) {
-    for (int64_t row = 0; row < tokens_; ++row) {
-      const double angle = static_cast<double>(first_position + row) * frequencies[i];
-      const double length = rope.attention_factor;
-      angles.cosine[count(row) * half + i] = static_cast<float>(length * std::cos(angle));
-      angles.sine[count(row) * half + i] = static_cast<float>(length * std::sin(angle));
-    }
-  }
-  return angles;
 }
 
 template <class T>
@@ -135,17 +78,7 @@ Status ForwardPass<T>::for_chunks(const Body& body) {
 
 template <class T>
 Status ForwardPass<T>::embed(std::span<const int32_t> ids) {
-  const WeightTensor& table = *weights_.embedding;
-  return parallel_for(chunk_count(tokens_), threads_, [&](int64_t chunk, int) -> Status {
-    const int64_t first = chunk * kChunkRows;
-    for (int64_t row = first; row < first + chunk_rows(chunk, tokens_); ++row) {
-      float* to = stream_.view()[row].data;
-      MI_CHECK(convert_rows(table, ids[count(row)], 1, to));
-      if (const auto scale = static_cast<float>(spec_.embedding_scale); scale != 1)
-        for (int i = 0; i < spec_.hidden; ++i) to[i] *= scale;
-    }
-    return Status{};
-  });
+  return search::embed(weights_, spec_, ids, threads_, stream_.view());
 }
 
 template <class T>
@@ -158,38 +91,10 @@ Status ForwardPass<T>::pack(const WeightTensor& tensor, const Linear<T, Out>& li
 }
 
 template <class T>
-Status ForwardPass<T>::load_vectors(const LayerWeights& weights) {
-  const RowOrder order =
-      weights_.interleaved_rotary ? RowOrder{spec_.head_dim, spec_.rope.dim} : RowOrder{};
-  struct Vector {
-    const WeightTensor* tensor;
-    RowOrder order;
-    float offset;
-    std::vector<float>* out;
-  };
-  const float one = weights_.norm_offset;
-  const Vector vectors[] = {{weights.attention_norm, {}, one, &attention_norm_},
-                            {weights.ffn_norm, {}, one, &ffn_norm_},
-                            {weights.post_attention_norm, {}, one, &post_attention_norm_},
-                            {weights.post_ffn_norm, {}, one, &post_ffn_norm_},
-                            {weights.q_bias, order, 0, &qkv_bias_},
-                            {weights.k_bias, order, 0, &qkv_bias_},
-                            {weights.v_bias, {}, 0, &qkv_bias_},
-                            {weights.o_bias, {}, 0, &o_bias_},
-                            {weights.q_norm, order, one, &q_norm_},
-                            {weights.k_norm, order, one, &k_norm_}};
-  for (const Vector& vector : vectors) vector.out->clear();
-  for (const Vector& vector : vectors)
-    MI_CHECK(append(vector.tensor, vector.order, vector.offset, *vector.out));
-  return {};
-}
-
-template <class T>
 Status ForwardPass<T>::load(int layer) {
   const LayerWeights& weights = weights_.layers[count(layer)];
-  MI_CHECK(load_vectors(weights));
-  const RowOrder order =
-      weights_.interleaved_rotary ? RowOrder{spec_.head_dim, spec_.rope.dim} : RowOrder{};
+  MI_TRY(vectors_, load_vectors(weights_, layer, spec_));
+  const RowOrder order = rotary_order(weights_, spec_);
   float* k = plain_.data() + count(spec_.hidden, shapes_.q_width);
   float* v = k + count(spec_.hidden, shapes_.kv_width);
   MI_CHECK(convert(*weights.q, order, threads_, plain_.data()));
@@ -210,28 +115,28 @@ Status ForwardPass<T>::load_mlp(const MlpWeights& weights) {
 }
 
 template <class T>
-void ForwardPass<T>::qkv_chunk(int64_t chunk, const Angles& angles, Scratch& scratch) {
+void ForwardPass<T>::qkv_chunk(int64_t chunk, const RopeAngles& angles, Scratch& scratch) {
   const int64_t first = chunk * kChunkRows;
   const int64_t rows = chunk_rows(chunk, tokens_);
   const int dim = spec_.head_dim;
   for (int64_t r = 0; r < rows; ++r) {
-    rms_norm(stream_.view()[first + r].data, attention_norm_.data(), spec_.rms_eps, spec_.hidden,
-             scratch.norm.data() + r * spec_.hidden);
+    rms_norm(stream_.view()[first + r].data, vectors_.attention_norm.data(), spec_.rms_eps,
+             spec_.hidden, scratch.norm.data() + r * spec_.hidden);
   }
   shapes_.qkv.apply(scratch.norm.data(), qkv_.data(), scratch.qkv.data(), nullptr,
                     scratch.onednn.data());
   const int turning = spec_.rope.dim;
   for (int64_t r = 0; r < rows; ++r) {
     float* row = scratch.qkv.data() + r * shapes_.qkv_width;
-    add_row(qkv_bias_, row);
+    add_row(vectors_.qkv_bias, row);
     const float* cosine = angles.cosine.data() + (first + r) * (turning / 2);
     const float* sine = angles.sine.data() + (first + r) * (turning / 2);
     for (int head = 0; head < spec_.heads; ++head, row += dim) {
-      if (!q_norm_.empty()) rms_norm(row, q_norm_.data(), spec_.rms_eps, dim, row);
+      if (!vectors_.q_norm.empty()) rms_norm(row, vectors_.q_norm.data(), spec_.rms_eps, dim, row);
       rotate_half(row, cosine, sine, turning, dim, q_.view()[head][first + r].data);
     }
     for (int head = 0; head < spec_.kv_heads; ++head, row += dim) {
-      if (!k_norm_.empty()) rms_norm(row, k_norm_.data(), spec_.rms_eps, dim, row);
+      if (!vectors_.k_norm.empty()) rms_norm(row, vectors_.k_norm.data(), spec_.rms_eps, dim, row);
       rotate_half(row, cosine, sine, turning, dim, k_.view()[head][first + r].data);
     }
     for (int head = 0; head < spec_.kv_heads; ++head, row += dim) {
@@ -243,7 +148,7 @@ void ForwardPass<T>::qkv_chunk(int64_t chunk, const Angles& angles, Scratch& scr
 
 template <class T>
 Status ForwardPass<T>::project_qkv(int layer) {
-  const Angles& angles = window(layer) > 0 ? local_angles_ : angles_;
+  const RopeAngles& angles = window(layer) > 0 ? local_angles_ : angles_;
   return for_chunks([&](int64_t chunk, Scratch& scratch) { qkv_chunk(chunk, angles, scratch); });
 }
 
@@ -286,10 +191,10 @@ void ForwardPass<T>::out_chunk(int64_t chunk, Scratch& scratch) {
     }
   }
   shapes_.o.apply(scratch.heads.data(), out_.data(), delta, nullptr, scratch.onednn.data());
-  for (int64_t r = 0; r < rows; ++r) add_row(o_bias_, delta + r * spec_.hidden);
-  add_to_stream(first, rows, post_attention_norm_, delta);
+  for (int64_t r = 0; r < rows; ++r) add_row(vectors_.o_bias, delta + r * spec_.hidden);
+  add_to_stream(first, rows, vectors_.post_attention_norm, delta);
   for (int64_t r = 0; r < rows; ++r) {
-    rms_norm(stream_.view()[first + r].data, ffn_norm_.data(), spec_.rms_eps, spec_.hidden,
+    rms_norm(stream_.view()[first + r].data, vectors_.ffn_norm.data(), spec_.rms_eps, spec_.hidden,
              scratch.norm.data() + r * spec_.hidden);
   }
 }
@@ -317,7 +222,7 @@ Status ForwardPass<T>::project_and_mlp(int layer) {
   return for_chunks([&](int64_t chunk, Scratch& scratch) {
     out_chunk(chunk, scratch);
     mlp(scratch);
-    add_to_stream(chunk * kChunkRows, chunk_rows(chunk, tokens_), post_ffn_norm_,
+    add_to_stream(chunk * kChunkRows, chunk_rows(chunk, tokens_), vectors_.post_ffn_norm,
                   scratch.delta.data());
   });
 }
@@ -390,12 +295,11 @@ Status ForwardPass<T>::run_experts(const LayerWeights& weights) {
 
 template <class T>
 Status ForwardPass<T>::final_norm() {
-  ffn_norm_.clear();
-  MI_CHECK(append(weights_.final_norm, {}, weights_.norm_offset, ffn_norm_));
+  MI_TRY(const std::vector<float> norm, load_final_norm(weights_));
   return for_chunks([&](int64_t chunk, Scratch&) {
     for (int64_t r = 0; r < chunk_rows(chunk, tokens_); ++r) {
       float* row = stream_.view()[chunk * kChunkRows + r].data;
-      rms_norm(row, ffn_norm_.data(), spec_.rms_eps, spec_.hidden, row);
+      rms_norm(row, norm.data(), spec_.rms_eps, spec_.hidden, row);
     }
   });
 }

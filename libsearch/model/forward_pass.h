@@ -9,6 +9,7 @@
 #include "kernels/status.h"
 #include "kernels/tensor_view.h"
 #include "libsearch/model/families/family.h"
+#include "libsearch/model/layer_load.h"
 #include "libsearch/model/linear.h"
 #include "libsearch/model/model.h"
 
@@ -66,26 +67,21 @@ class ForwardPass {
     AlignedBuffer<float> route;  // [kChunkRows, experts]
     AlignedBuffer<std::byte> onednn;
   };
-  struct Angles {
-    std::vector<float> cosine, sine;  // [tokens, rope.dim / 2]
-  };
   [[nodiscard]] int64_t window(int layer) const {
     return spec_.windows.empty() ? 0 : spec_.windows[static_cast<size_t>(layer)];
   }
-  [[nodiscard]] Angles angles_of(const Rope& rope, int64_t first_position) const;
   // One of a token's experts, and how much it counts.
   struct Choice {
     int expert = 0;
     float weight = 0;
   };
-  void qkv_chunk(int64_t chunk, const Angles& angles, Scratch& scratch);
+  void qkv_chunk(int64_t chunk, const RopeAngles& angles, Scratch& scratch);
   void out_chunk(int64_t chunk, Scratch& scratch);
   void mlp(Scratch& scratch);  // of scratch.norm, to scratch.delta
   void route_chunk(int64_t chunk, Scratch& scratch);
   [[nodiscard]] Status load_mlp(const MlpWeights& weights);
   [[nodiscard]] Status run_experts(const LayerWeights& weights);
   void add_to_stream(int64_t first, int64_t rows, const std::vector<float>& norm, float* delta);
-  [[nodiscard]] Status load_vectors(const LayerWeights& weights);
   template <class Out>
   [[nodiscard]] Status pack(const WeightTensor& tensor, const Linear<T, Out>& linear,
                             AlignedBuffer<std::byte>& packed);
@@ -97,15 +93,13 @@ class ForwardPass {
   const DecoderShapes<T>& shapes_;
   int64_t tokens_;
   int threads_;
-  Tensor<float, 2> stream_;       // [tokens, hidden]
-  Tensor<T, 3> q_, k_, v_, o_;    // [heads or kv_heads, tokens, head_dim]
-  Angles angles_, local_angles_;  // the second of layers with a window
-  std::vector<int> numbers_;      // [decoder layers] what attention calls them
-  AlignedBuffer<float> plain_;    // a weight before packing
-  AlignedBuffer<float> plain_o_;  // [hidden, heads * head_dim], shown to attention
-  // Vectors of the layer; empty where the model has none.
-  std::vector<float> attention_norm_, ffn_norm_, post_attention_norm_, post_ffn_norm_;
-  std::vector<float> qkv_bias_, o_bias_, q_norm_, k_norm_;
+  Tensor<float, 2> stream_;           // [tokens, hidden]
+  Tensor<T, 3> q_, k_, v_, o_;        // [heads or kv_heads, tokens, head_dim]
+  RopeAngles angles_, local_angles_;  // the second of layers with a window
+  std::vector<int> numbers_;          // [decoder layers] what attention calls them
+  AlignedBuffer<float> plain_;        // a weight before packing
+  AlignedBuffer<float> plain_o_;      // [hidden, heads * head_dim], shown to attention
+  LayerVectors vectors_;
   AlignedBuffer<std::byte> qkv_, out_, gate_, up_, down_, router_;  // packed
   std::vector<Scratch> scratch_;                                    // one per thread
   Tensor<T, 2> norms_;           // [tokens, hidden] what experts read; empty without them

@@ -77,6 +77,7 @@ class LoadedModel final : public Model {
                                                  int64_t position) const override {
     return guarded(path_, [&] { return decoder_->forward(ids, attention, progress, position); });
   }
+  [[nodiscard]] const Decoder* decoder() const override { return &*decoder_; }
   [[nodiscard]] Status logits(TensorView<const float, 2> hidden,
                               TensorView<float, 2> out) const override {
     return guarded(path_, [&] { return decoder_->logits(hidden, out); });

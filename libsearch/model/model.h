@@ -82,6 +82,8 @@ using AttentionFn = BasicAttentionFn<float>;
 // Called after every layer: (layers done, layers in all). May be empty.
 using LayerProgressFn = std::function<void(int, int)>;
 
+class Decoder;
+
 class Model {
  public:
   // A GGUF file, or a Hugging Face directory (config.json, *.safetensors, tokenizer.json
@@ -108,6 +110,8 @@ class Model {
                                                          const BasicAttentionFn<bf16>& attention,
                                                          const LayerProgressFn& progress,
                                                          int64_t position = 0) const = 0;
+  // What runs the layers, for a pass that runs elsewhere; null where there is none (captures).
+  [[nodiscard]] virtual const Decoder* decoder() const { return nullptr; }
   // logits [rows, vocab] of given rows of hidden states [rows, hidden].
   [[nodiscard]] virtual Status logits(TensorView<const float, 2> hidden,
                                       TensorView<float, 2> out) const = 0;

@@ -74,6 +74,24 @@ std::vector<double> rope_frequencies(const Rope& rope, int64_t tokens, int64_t c
   return frequencies;
 }
 
+RopeAngles rope_angles(const Rope& rope, int64_t first, int64_t tokens, int64_t context) {
+  // In double: f32 angles are off by 5e-4 at position 8000.
+  const auto frequencies = rope_frequencies(rope, first + tokens, context);
+  const size_t half = frequencies.size();
+  RopeAngles angles;
+  angles.cosine.resize(static_cast<size_t>(tokens) * half);
+  angles.sine.resize(angles.cosine.size());
+  for (size_t i = 0; i < half; ++i) {
+    for (int64_t row = 0; row < tokens; ++row) {
+      const double angle = static_cast<double>(first + row) * frequencies[i];
+      const size_t at = static_cast<size_t>(row) * half + i;
+      angles.cosine[at] = static_cast<float>(rope.attention_factor * std::cos(angle));
+      angles.sine[at] = static_cast<float>(rope.attention_factor * std::sin(angle));
+    }
+  }
+  return angles;
+}
+
 double yarn_attention_factor(double factor, double mscale) {
   return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1;
 }

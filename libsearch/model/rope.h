@@ -38,6 +38,13 @@ struct Rope {
 [[nodiscard]] std::vector<double> rope_frequencies(const Rope& rope, int64_t tokens,
                                                    int64_t context);
 
+// Of positions [first, first + tokens), attention factor included.
+struct RopeAngles {
+  std::vector<float> cosine, sine;  // [tokens, dim / 2]
+};
+[[nodiscard]] RopeAngles rope_angles(const Rope& rope, int64_t first, int64_t tokens,
+                                     int64_t context);
+
 // The attention factor that YaRN and LongRoPE take where a checkpoint names none.
 [[nodiscard]] double yarn_attention_factor(double factor, double mscale = 1);
 [[nodiscard]] double longrope_attention_factor(double factor, int64_t original_context);

@@ -8,11 +8,13 @@
 #include <map>
 #include <new>
 #include <set>
+#include <type_traits>
 
 #include <fmt/format.h>
 
 #include "libruntime/cost.h"
 #include "libsearch/search/clock.h"
+#include "libsearch/search/forward_device.h"
 #include "libsearch/search/planned_attention.h"
 
 namespace mi::search {
@@ -60,7 +62,7 @@ bool is_wild(bf16 x) {
 
 // Weights that are finite but absurd give infinities, and no score of those means anything.
 template <class T>
-Status check_finite(const ModelSpec& spec, int layer, TensorView<T, 3> o, int threads) {
+Status check_finite(const ModelSpec& spec, int layer, TensorView<const T, 3> o, int threads) {
   const int64_t heads = o.extent[0];
   int64_t first = heads;
 #pragma omp parallel for num_threads(threads) schedule(dynamic) reduction(min : first)
@@ -134,8 +136,6 @@ Result<double> score_sample(const Model& model, const Sample& sample, const Cand
   const ModelSpec& spec = model.spec();
   const int64_t tokens = sample.length();
   scores.length = tokens;
-  MI_TRY(PlannedAttention dense,
-         PlannedAttention::make(dense_config(spec), tokens, options, options.element));
   LayerScorer scorer(space,
                      {.tokens = tokens,
                       .heads = spec.heads,
@@ -147,14 +147,12 @@ Result<double> score_sample(const Model& model, const Sample& sample, const Cand
                      *options.backend);
   WideLayer wide(options.threads);
   double scoring = 0;
-  const BasicAttentionFn<T> attention = [&](const BasicLayerQkv<T>& layer,
-                                            TensorView<T, 3> o) -> Status {
-    MI_CHECK(dense.run(layer, o));
-    if (layer.window > 0) return {};
+  const auto score = [&](const BasicLayerQkv<T>& layer, TensorView<const T, 3> o,
+                         TensorView<const float, 2> lse) -> Status {
     const Clock::time_point start = Clock::now();
     MI_CHECK(check_finite(spec, layer.layer, o, options.threads));
     LayerAttention scored = wide.of(layer);
-    scored.lse = dense.lse();
+    scored.lse = lse;
     scored.sinks = layer.sinks;
     scored.residual = layer.residual;
     scored.wo = layer.wo;
@@ -164,6 +162,23 @@ Result<double> score_sample(const Model& model, const Sample& sample, const Cand
     MI_CHECK(check_finite(spec, layer.layer, scores.layers.back()));
     scoring += seconds_since(start);
     return {};
+  };
+  if constexpr (std::is_same_v<T, bf16>) {
+    if (options.device != nullptr) {
+      MI_TRY([[maybe_unused]] const auto hidden,
+             options.device->dense(
+                 model, sample.ids, options.threads,
+                 [&](const LayerDone& layer) { return score(layer.qkv, layer.o, layer.lse); },
+                 layer_done));
+      return scoring;
+    }
+  }
+  MI_TRY(PlannedAttention dense,
+         PlannedAttention::make(dense_config(spec), tokens, options, options.element));
+  const BasicAttentionFn<T> attention = [&](const BasicLayerQkv<T>& layer,
+                                            TensorView<T, 3> o) -> Status {
+    MI_CHECK(dense.run(layer, o));
+    return layer.window > 0 ? Status{} : score(layer, o, dense.lse());
   };
   MI_TRY([[maybe_unused]] const auto hidden, model.forward(sample.ids, attention, layer_done));
   return scoring;

@@ -43,14 +43,23 @@ void keep_stored(SampleScores& sample, const CandidateSpace& space, int head_dim
 // Fraction of a named stage that is done, in [0, 1]. Called from one thread.
 using ProgressFn = std::function<void(std::string_view stage, double fraction)>;
 
+class ForwardDevice;
+
 struct ComputeOptions {
   const kernels::Backend* backend = nullptr;
   int threads = 1;
   int64_t last = 64;  // the prompt's last rows, dense under every candidate
   // Of the dense pass whose layers are scored; scores themselves are f32.
   runtime::Element element = runtime::Element::f32;
+  // What runs that pass, then in bf16; null: this CPU. Scores and the certificate are of this CPU.
+  const ForwardDevice* device = nullptr;
   bool extras = true;  // scores that the objective `square` needs (ScoreShape)
   int64_t chunk = 0;   // tokens that a prefill takes at a time; 0: all
+
+  // What computes the layers that are scored.
+  [[nodiscard]] std::string_view layers_by() const {
+    return device != nullptr ? "cuda" : backend->name();
+  }
 };
 
 // Scores samples from the first that `table` lacks, and adds them to it; sample_done, if given,

@@ -87,7 +87,7 @@ ScoreReport empty_report(const ModelSpec& spec, std::span<const Sample> calibrat
                          std::span<const Sample> held_out, const SearchOptions& options) {
   ScoreReport report;
   report.model = config_model(spec);
-  report.backend = options.compute.backend->name();
+  report.backend = options.compute.layers_by();
   report.options = options.scoring;
   report.seed = options.seed;
   report.last = options.compute.last;

@@ -25,6 +25,10 @@ expect 0 "${search[@]}" --budget 0.5 -o two.yaml --threads 2
 sed 's/--budget 0.5/--budget 50%/' two.yaml | cmp - one.yaml
 expect 0 "${search[@]}" --budget 50% -o one-again.yaml --threads 2
 cmp one.yaml one-again.yaml
+# Its heads are narrower than the CUDA kernels take: this CPU, with or without a device.
+expect 0 "${search[@]}" --budget 50% -o auto.yaml --backend auto
+has err 'backend of this CPU: '
+cmp one.yaml auto.yaml
 if grep -qF "$work" one.yaml; then echo 'a path in the config'; exit 1; fi
 
 # The score report beside it: configs of any limit come from it, without their certificates.
@@ -254,6 +258,8 @@ for empty in -o --budget --report --candidates --backend; do
   has err 'found an empty value'
   is_empty out
 done
+refused 2 "${search[@]}" --budget 50% --backend cuda --precision f32
+has err 'dense passes on a CUDA device are bf16'
 refused 2 "${search[@]}" --budget 1%
 has err 'smallest feasible'
 refused 2 "${search[@]}" --budget 1% --dry-run

@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/antidiagonal.cuh"
 #include "kernels/cuda/attend.cuh"
+#include "kernels/cuda/decoder.cuh"
 #include "kernels/cuda/index.cuh"
 #include "kernels/cuda/pooled.cuh"
 #include "kernels/cuda/select.cuh"
@@ -90,6 +91,23 @@ class EmulatedLaunch {
   Status operator()(const kernels::cuda::ReportCall& call) const {
     return run(call.select.num_heads, kThreads, kernels::cuda::SelectShape::kSelectBytes,
                [&] { kernels::cuda::block_report_head(call); });
+  }
+  template <class Out>
+  Status operator()(const kernels::cuda::NormCall<Out>& call) const {
+    return run(call.rows, kThreads, kernels::cuda::kRowSumBytes,
+               [&] { kernels::cuda::block_norm(call); });
+  }
+  Status operator()(const kernels::cuda::AddCall& call) const {
+    return run(call.rows, kThreads, kernels::cuda::kRowSumBytes,
+               [&] { kernels::cuda::block_add(call); });
+  }
+  Status operator()(const kernels::cuda::RotateCall& call) const {
+    return run(call.rows, kThreads, 0, [&] { kernels::cuda::block_rotate(call); });
+  }
+  Status operator()(const kernels::cuda::ActivateCall& call) const {
+    constexpr int64_t kOfBlock = int64_t{kThreads} * kernels::cuda::ActivateCall::kEach;
+    return run((call.count + kOfBlock - 1) / kOfBlock, kThreads, 0,
+               [&] { kernels::cuda::block_activate(call); });
   }
   // Of several: runtime::WaveCalls.
   template <class Calls>

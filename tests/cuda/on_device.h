@@ -16,6 +16,25 @@ inline Status machine_ready() {
   return info ? Status{} : info.error();
 }
 
+// What the library launches: layers of a plan, and a decoder's rows.
+template <class T>
+struct Launcher : runtime::Launcher<T> {
+  using runtime::Launcher<T>::operator();
+  template <class Out>
+  Status operator()(const kernels::cuda::NormCall<Out>& call) const {
+    return kernels::cuda::launch_norm(call, this->stream);
+  }
+  Status operator()(const kernels::cuda::AddCall& call) const {
+    return kernels::cuda::launch_add(call, this->stream);
+  }
+  Status operator()(const kernels::cuda::RotateCall& call) const {
+    return kernels::cuda::launch_rotate(call, this->stream);
+  }
+  Status operator()(const kernels::cuda::ActivateCall& call) const {
+    return kernels::cuda::launch_activate(call, this->stream);
+  }
+};
+
 template <class T, int kHeadDim, class... Call>
 class OnDevice final : public Launch<Call...> {
  public:
@@ -53,9 +72,7 @@ class OnDevice final : public Launch<Call...> {
       for (Shared& shared : shared_)
         for (const Output& output : shared.outputs)
           note(shared.buffer.upload(output.before.data(), output.bytes, output.offset));
-      const auto work = [&](CUstream_st* on) {
-        return runtime::Launcher<T>{kHeadDim, on}(call...);
-      };
+      const auto work = [&](CUstream_st* on) { return Launcher<T>{{kHeadDim, on}}(call...); };
       note(i < kRuns / 2 ? stream->run(work) : stream->run_as_graph(work));
       if (!fetch(i > 0)) wrong = "another result in run " + std::to_string(i) + "\n";
     }

@@ -25,6 +25,8 @@ BY_HEAD_DIM = {'attend': 'TileShape<{}>::kBytes', 'stripe': 'StripeShape<{}>::kB
                'vertical_rows': 'VerticalShape<{}>::kBytes',
                'antidiagonal': 'AntidiagonalShape<{}>::kBytes'}
 OF_NONE = {
+    'decoder.cu': {'norm_bf16': 'kRowSumBytes', 'norm_f32': 'kRowSumBytes', 'add': 'kRowSumBytes',
+                   'rotate': '0', 'activate': '0'},
     'index.cu': {'count_keys': 'IndexShape::kBytes', 'order_items': 'IndexShape::kOrderBytes',
                  'write_keys': 'IndexShape::kBytes'},
     'estimate.cu': {'vertical_evidence': 'kDiagonalBytes', 'key_means': '0',

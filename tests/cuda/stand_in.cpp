@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <map>
+#include <memory>
 #include <utility>
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/gemm.h"
 #include "kernels/cuda/launch.h"
 #include "tests/cuda/emulated_launch.h"
 
@@ -67,11 +69,43 @@ Status DeviceBuffer::upload(const void* from, size_t bytes, size_t offset) {
   std::copy_n(static_cast<const std::byte*>(from), bytes, data() + offset);
   return {};
 }
-Status DeviceBuffer::download(void* to, size_t bytes, size_t offset) const {
-  std::copy_n(data() + offset, bytes, static_cast<std::byte*>(to));
+Status upload(std::byte* to, const void* from, size_t bytes, CUstream_st* /*stream*/) {
+  std::copy_n(static_cast<const std::byte*>(from), bytes, to);
   return {};
 }
+Status download(void* to, const void* from, size_t bytes) {
+  std::copy_n(static_cast<const std::byte*>(from), bytes, static_cast<std::byte*>(to));
+  return {};
+}
+Status DeviceBuffer::download(void* to, size_t bytes, size_t offset) const {
+  return cuda::download(to, data() + offset, bytes);
+}
 
+// There is one stream, and what it is given is done at once.
+void PinnedBuffer::Free::operator()(std::byte* data) const {
+  delete[] data;
+}
+Result<PinnedBuffer> PinnedBuffer::make(size_t bytes) {
+  PinnedBuffer made;
+  made.data_.reset(new std::byte[bytes]);
+  return made;
+}
+void DeviceEvent::Destroy::operator()(CUevent_st* /*event*/) const {}
+Result<DeviceEvent> DeviceEvent::make() {
+  return DeviceEvent();
+}
+Status DeviceEvent::record(CUstream_st* /*stream*/) const {
+  return {};
+}
+Status DeviceEvent::hold(CUstream_st* /*stream*/) const {
+  return {};
+}
+Status DeviceEvent::wait() const {
+  return {};
+}
+Status DeviceStream::wait() const {
+  return {};
+}
 Result<DeviceStream> DeviceStream::make() {
   return DeviceStream();
 }
@@ -83,6 +117,28 @@ Status DeviceStream::run_as_graph(const Work& work) {
 }
 void DeviceStream::Destroy::operator()(CUstream_st* /*stream*/) const {}
 void DeviceStream::Destroy::operator()(CUevent_st* /*event*/) const {}
+
+// Products in f32, in the order of the columns.
+struct Gemm::Library {};
+Gemm::Gemm(std::unique_ptr<Library> library) : library_(std::move(library)) {}
+Gemm::Gemm(Gemm&&) noexcept = default;
+Gemm& Gemm::operator=(Gemm&&) noexcept = default;
+Gemm::~Gemm() = default;
+Result<Gemm> Gemm::make() {
+  return Gemm(std::make_unique<Library>());
+}
+template <class Out>
+Status Gemm::launch(const GemmCall<Out>& call, CUstream_st* /*stream*/) const {
+  for (int64_t r = 0; r < call.rows; ++r)
+    for (int64_t c = 0; c < call.out; ++c) {
+      float sum = 0;
+      for (int64_t i = 0; i < call.in; ++i)
+        sum += to_float(call.x[r * call.in + i]) * to_float(call.w[c * call.in + i]);
+      call.y[r * call.out + c] = narrowed<Out>(sum);
+    }
+  return {};
+}
+template Status Gemm::launch(const GemmCall<float>&, CUstream_st*) const;
 
 template <class T>
 Status launch_attend(const AttendCall<T>& call, int64_t items, int head_dim, CUstream_st*) {
@@ -119,7 +175,22 @@ Status launch_put(const PutCall& call, CUstream_st*) {
 Status launch_index(const IndexCall& call, CUstream_st*) {
   return emulate_any<bf16>(call);
 }
+template <class T>
+Status launch_norm(const NormCall<T>& call, CUstream_st*) {
+  return emulate_any<bf16>(call);
+}
+Status launch_add(const AddCall& call, CUstream_st*) {
+  return emulate_any<bf16>(call);
+}
+Status launch_rotate(const RotateCall& call, CUstream_st*) {
+  return emulate_any<bf16>(call);
+}
+Status launch_activate(const ActivateCall& call, CUstream_st*) {
+  return emulate_any<bf16>(call);
+}
 
+template Status launch_norm(const NormCall<bf16>&, CUstream_st*);
+template Status launch_norm(const NormCall<float>&, CUstream_st*);
 template Status launch_attend(const AttendCall<bf16>&, int64_t, int, CUstream_st*);
 template Status launch_attend(const AttendCall<f16>&, int64_t, int, CUstream_st*);
 template Status launch_stripes(const EstimateCall<bf16>&, int, CUstream_st*);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <memory>
 #include <set>
 
 #include <fmt/format.h>
@@ -16,6 +17,7 @@
 #include "libsearch/report/paint.h"
 #include "libsearch/report/report_file.h"
 #include "libsearch/report/text.h"
+#include "libsearch/search/forward_device.h"
 #include "libsearch/search/gates.h"
 #include "libsearch/search/predict.h"
 #include "libsearch/search/search.h"
@@ -144,14 +146,52 @@ Result<std::string> describe_scoring(const SearchToolOptions& options, runtime::
   return words.text();
 }
 
-Result<search::SearchOptions> search_options(const SearchToolOptions& options) {
+bool may_use_device(const SearchToolOptions& options) {
+  return options.backend == "cuda" || options.backend == "auto";
+}
+
+// With --backend auto: what is taken, and why.
+void tell_backend(const std::string& text) {
+  print_note(fmt::format("{}: backend {}\n", kSearch, text));
+}
+
+// What runs the dense passes; null: this CPU.
+Result<std::unique_ptr<search::ForwardDevice>> open_device(const SearchToolOptions& options) {
+  if (!may_use_device(options)) return nullptr;
+  if (options.precision == "f32" && options.backend == "cuda")
+    return fail(Code::invalid_argument,
+                "--precision f32: dense passes on a CUDA device are bf16; expected bf16 or auto");
+  if (options.precision == "f32") {
+    tell_backend("of this CPU: --precision f32");
+    return nullptr;
+  }
+  auto device = search::open_cuda();
+  if (options.backend == "cuda") return device;
+  if (!device) {
+    tell_backend("of this CPU: " + device.error().what);
+    return nullptr;
+  }
+  tell_backend("cuda: " + (*device)->name());
+  return device;
+}
+
+Result<search::SearchOptions> search_options(const SearchToolOptions& options,
+                                             const search::ForwardDevice* device) {
   search::SearchOptions result;
   MI_CHECK(read_limit_options(options.limit, result));
-  MI_TRY(const kernels::Backend* backend, kernels::choose_backend(options.backend));
-  MI_TRY(result.compute.element, choose_element(options.precision, *backend));
+  const auto chosen = kernels::choose_backend(may_use_device(options) ? "" : options.backend);
+  if (!chosen && chosen.error().code == Code::invalid_argument)
+    return fail(chosen.error().code, chosen.error().what + ", cuda, auto");
+  MI_TRY(const kernels::Backend* backend, chosen);
+  result.compute.device = device;
+  result.compute.element = runtime::Element::bf16;
+  if (device == nullptr) {
+    MI_TRY(result.compute.element, choose_element(options.precision, *backend));
+  }
   result.compute.backend =
       result.compute.element == runtime::Element::bf16 ? backend : &backend->f32();
-  MI_CHECK(check_device(options.limit, result, "this search", backend->name()));
+  MI_CHECK(check_device(options.limit, result, "this search",
+                        device != nullptr ? "cuda" : backend->name()));
   result.compute.threads = options.threads > 0 ? options.threads : omp_get_max_threads();
   result.seed = options.seed;
   result.compute.chunk = options.chunk;
@@ -227,7 +267,7 @@ Status dry_run(const search::Model& model, const Samples& samples,
       "backend     {}, {} threads, dense pass in {}\n"
       "candidates  {} per head in {} families\n",
       spec.name, spec.architecture, spec.layers, spec.heads, spec.kv_heads, spec.head_dim,
-      options.compute.backend->name(), options.compute.threads,
+      options.compute.layers_by(), options.compute.threads,
       options.compute.element == runtime::Element::bf16 ? "bf16" : "f32",
       options.space.candidates(), options.space.families.size());
   for (const auto* set : {&samples.calibration, &samples.held_out})
@@ -265,7 +305,8 @@ std::string predicted_text(const search::SearchResult& result,
 }
 
 Status run(const SearchToolOptions& asked) {
-  MI_TRY(search::SearchOptions options, search_options(asked));
+  MI_TRY(std::unique_ptr<search::ForwardDevice> device, open_device(asked));
+  MI_TRY(search::SearchOptions options, search_options(asked, device.get()));
   omp_set_num_threads(options.compute.threads);
   const fs::path output = output_path(asked);
   const fs::path whole = report_path(asked);
@@ -281,6 +322,12 @@ Status run(const SearchToolOptions& asked) {
   MI_CHECK(runtime::check_writable(part));
   MI_TRY(const Input input, open_input(asked, recipe));
   const auto& [model, samples] = input;
+  if (const Status runs = device ? device->check(*model) : Status{}; !runs) {
+    if (asked.backend == "cuda") return runs;
+    tell_backend("of this CPU: " + runs.what);
+    device.reset();
+    MI_TRY(options, search_options(asked, nullptr));
+  }
   const int64_t longest = longest_of(samples);
   if (longest > model->spec().context)
     print_note(

@@ -3,9 +3,10 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <utility>
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/gemm.h"
 
 namespace mi::tools {
 
@@ -13,20 +14,14 @@ class CublasGemm {
  public:
   static constexpr int64_t kSize = 8192;  // m, n and k: a millisecond, and larger than any cache
 
-  // The library is opened here and not linked, so that mi-bench runs where it is not. Errors:
-  // unsupported, naming the file; device; out_of_memory.
+  // Errors: as Gemm::make; out_of_memory.
   [[nodiscard]] static Result<CublasGemm> make(uint64_t seed);
-  [[nodiscard]] Status launch(CUstream_st* stream);
+  [[nodiscard]] Status launch(CUstream_st* stream) const;
   [[nodiscard]] static double flop() { return 2.0 * kSize * kSize * kSize; }
 
-  CublasGemm(CublasGemm&&) noexcept;
-  CublasGemm& operator=(CublasGemm&&) noexcept;
-  ~CublasGemm();
-
  private:
-  struct Library;
-  CublasGemm();
-  std::unique_ptr<Library> library_;
+  explicit CublasGemm(kernels::cuda::Gemm gemm) : gemm_(std::move(gemm)) {}
+  kernels::cuda::Gemm gemm_;
   kernels::cuda::DeviceBuffer a_, b_, c_;
 };
 

@@ -8,10 +8,10 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/uploads.h"
 #include "kernels/cuda/work_list.h"
 #include "tools/mi-bench/cuda/gemm.h"
 #include "tools/mi-bench/cuda/plan_run.h"
-#include "tools/mi-bench/cuda/uploads.h"
 #include "tools/mi-bench/cuda_runs.h"
 #include "tools/mi-bench/layer.h"
 #include "tools/mi-bench/pattern_runs.h"
@@ -31,6 +31,7 @@ using kernels::cuda::KeyRun;
 using kernels::cuda::RowBlock;
 using kernels::cuda::Selection;
 using kernels::cuda::Sequence;
+using kernels::cuda::Uploads;
 using kernels::cuda::WorkItem;
 using kernels::cuda::WorkList;
 

@@ -1,4 +1,4 @@
-// Copies on the device that live as long as this.
+// Arrays on the device that live as long as this.
 #pragma once
 
 #include <span>
@@ -7,7 +7,7 @@
 
 #include "kernels/cuda/device.h"
 
-namespace mi::tools {
+namespace mi::kernels::cuda {
 
 class Uploads {
  public:
@@ -21,14 +21,14 @@ class Uploads {
   template <class T>
   [[nodiscard]] Result<T*> room(size_t count) {
     if (count == 0) return static_cast<T*>(nullptr);
-    MI_TRY(auto buffer, kernels::cuda::DeviceBuffer::make(count * sizeof(T)));
+    MI_TRY(auto buffer, DeviceBuffer::make(count * sizeof(T)));
     buffers_.push_back(std::move(buffer));
     return reinterpret_cast<T*>(buffers_.back().data());
   }
-  [[nodiscard]] kernels::cuda::DeviceBuffer& last() { return buffers_.back(); }
+  [[nodiscard]] DeviceBuffer& last() { return buffers_.back(); }
 
  private:
-  std::vector<kernels::cuda::DeviceBuffer> buffers_;
+  std::vector<DeviceBuffer> buffers_;
 };
 
-}  // namespace mi::tools
+}  // namespace mi::kernels::cuda
