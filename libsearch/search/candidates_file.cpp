@@ -57,9 +57,9 @@ Family read_family(const YamlNode& node, YamlErrors& errors) {
                       fmt::format("{}", fmt::join(allowed, ", ")));
     }
   };
-  constexpr Pattern kPatterns[] = {Pattern::a_shape, Pattern::vertical_slash, Pattern::block_sparse,
-                                   Pattern::stripe, Pattern::stripe_vertical_slash};
-  family.params.pattern = kPatterns[runtime::read_word(
+  constexpr Pattern kNamed[] = {Pattern::a_shape, Pattern::vertical_slash, Pattern::block_sparse,
+                                Pattern::stripe, Pattern::stripe_vertical_slash};
+  family.params.pattern = kNamed[runtime::read_word(
       map.need("pattern"),
       {"a_shape", "vertical_slash", "block_sparse", "stripe", "stripe+vertical_slash"}, errors)];
   const Pattern pattern = family.params.pattern;

@@ -18,10 +18,10 @@ using runtime::Pattern;
 constexpr int kDim = 64;
 constexpr int64_t kBlock = 64;
 
-using Code = std::array<float, kDim>;
+using CodeWord = std::array<float, kDim>;
 
-Code random_code(std::mt19937_64& engine, float length) {
-  Code code{};
+CodeWord random_code(std::mt19937_64& engine, float length) {
+  CodeWord code{};
   for (float& x : code) x = (engine() & 1) != 0 ? length : -length;
   for (float& x : code) x /= std::sqrt(static_cast<float>(kDim));
   return code;
@@ -30,7 +30,7 @@ Code random_code(std::mt19937_64& engine, float length) {
 // A head's queries and keys (scores are q.k) and, per row, the keys that were meant.
 struct Planted {
   std::string name;
-  std::vector<Code> q, k;
+  std::vector<CodeWord> q, k;
   std::function<bool(int64_t i, int64_t j)> meant;
   std::set<Pattern> right;
   explicit Planted(int64_t tokens) : q(static_cast<size_t>(tokens)), k(q.size()) {}
@@ -116,7 +116,7 @@ Planted blocks(int64_t n, std::mt19937_64& engine) {
   Planted head(n);
   head.name = "blocks";
   const int64_t count = n / kBlock;
-  std::vector<Code> codes;
+  std::vector<CodeWord> codes;
   for (int64_t b = 0; b < count; ++b) codes.push_back(random_code(engine, 1));
   std::vector<std::pair<int64_t, int64_t>> wanted;
   for (int64_t m = 0; m < count; ++m) {
@@ -144,7 +144,7 @@ Planted scattered(int64_t n, std::mt19937_64& engine) {
   Planted head(n);
   head.name = "scattered keys";
   const auto groups = static_cast<uint64_t>(n / 8);
-  std::vector<Code> codes;
+  std::vector<CodeWord> codes;
   for (uint64_t g = 0; g < groups; ++g) codes.push_back(random_code(engine, 1));
   std::vector<uint64_t> group_of, wanted;
   for (int64_t j = 0; j < n; ++j) group_of.push_back(engine() % groups);

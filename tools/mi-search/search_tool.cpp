@@ -322,7 +322,7 @@ Status run(const SearchToolOptions& asked) {
   MI_CHECK(runtime::check_writable(part));
   MI_TRY(const Input input, open_input(asked, recipe));
   const auto& [model, samples] = input;
-  if (const Status runs = device ? device->check(*model) : Status{}; !runs) {
+  if (Status runs = device ? device->check(*model) : Status{}; !runs) {
     if (asked.backend == "cuda") return runs;
     tell_backend("of this CPU: " + runs.what);
     device.reset();
