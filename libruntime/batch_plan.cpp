@@ -1,7 +1,9 @@
 #include "libruntime/batch_plan.h"
 
 #include <algorithm>
+#include <map>
 #include <new>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -19,6 +21,14 @@ TensorView<T, Rank> tokens(TensorView<T, Rank> all, int64_t first, int64_t count
 
 }  // namespace
 
+std::vector<size_t> distinct_lengths(std::span<const Sequence> sequences) {
+  std::vector<size_t> which;
+  std::map<std::pair<int64_t, int64_t>, size_t> known;
+  for (const Sequence& sequence : sequences)
+    which.push_back(known.try_emplace({sequence.n_q, sequence.n_kv}, known.size()).first->second);
+  return which;
+}
+
 Result<BatchPlan> BatchPlan::make(const HeadConfig& config, PlanShape shape,
                                   std::span<const Sequence> sequences,
                                   const kernels::Backend& backend, int threads) try {
@@ -26,27 +36,19 @@ Result<BatchPlan> BatchPlan::make(const HeadConfig& config, PlanShape shape,
     return fail(Code::invalid_argument, "batch: got no sequence, expected at least one");
   BatchPlan batch;
   batch.heads_ = static_cast<size_t>(shape.heads);
+  batch.at_ = distinct_lengths(sequences);
   for (size_t i = 0; i < sequences.size(); ++i) {
     const Sequence& sequence = sequences[i];
-    const auto same = std::find_if(
-        batch.sequences_.begin(), batch.sequences_.end(), [&](const Sequence& earlier) {
-          return earlier.n_q == sequence.n_q && earlier.n_kv == sequence.n_kv;
-        });
-    if (same == batch.sequences_.end()) {
-      shape.n_q = sequence.n_q;
-      shape.n_kv = sequence.n_kv;
-      auto plan = Plan::make(config, shape, backend, threads);
-      if (!plan)
-        return fail(plan.error().code, fmt::format("sequence {}: {}", i, plan.error().what));
-      batch.workspace_bytes_ = std::max(batch.workspace_bytes_, plan->workspace_bytes());
-      batch.at_.push_back(batch.plans_.size());
-      batch.plans_.push_back(std::move(*plan));
-    } else {
-      batch.at_.push_back(batch.at_[static_cast<size_t>(same - batch.sequences_.begin())]);
-    }
     batch.sequences_.push_back(sequence);
     batch.total_.n_q += sequence.n_q;
     batch.total_.n_kv += sequence.n_kv;
+    if (batch.at_[i] < batch.plans_.size()) continue;
+    shape.n_q = sequence.n_q;
+    shape.n_kv = sequence.n_kv;
+    auto plan = Plan::make(config, shape, backend, threads);
+    if (!plan) return fail(plan.error().code, fmt::format("sequence {}: {}", i, plan.error().what));
+    batch.workspace_bytes_ = std::max(batch.workspace_bytes_, plan->workspace_bytes());
+    batch.plans_.push_back(std::move(*plan));
   }
   return batch;
 } catch (const std::bad_alloc&) {

@@ -16,6 +16,9 @@ struct Sequence {
   int64_t n_kv = 0;  // n_kv >= n_q >= 1
 };
 
+// Which of the distinct lengths each sequence has, numbered as they first come.
+[[nodiscard]] std::vector<size_t> distinct_lengths(std::span<const Sequence> sequences);
+
 class BatchPlan {
  public:
   // shape: its n_q and n_kv are not read. Errors: no sequence; those of Plan::make, with the

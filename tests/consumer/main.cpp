@@ -10,6 +10,9 @@
 #include "kernels/tensor_view.h"
 #include "libruntime/config.h"
 #include "libruntime/plan.h"
+#ifdef CONSUMER_HAS_CUDA
+#include "libruntime/cuda/device_plan.h"
+#endif
 
 namespace {
 
@@ -62,6 +65,17 @@ int main(int argc, char** argv) {
   const auto plan = mi::runtime::Plan::make(*config, shape, **backend);
   if (!plan) return give_up(plan.error());
   for (const std::string& note : plan->notes()) std::printf("note: %s\n", note.c_str());
+
+#ifdef CONSUMER_HAS_CUDA
+  mi::runtime::PlanShape of_device = shape;
+  of_device.element = mi::runtime::Element::bf16;
+  const auto device_plan = mi::runtime::DevicePlan::make(*config, of_device);
+  if (device_plan)
+    std::printf("on a device: %zu bytes of tables, %zu of workspace\n", device_plan->table_bytes(),
+                device_plan->workspace_bytes());
+  else
+    std::printf("on a device: %s\n", device_plan.error().what.c_str());
+#endif
 
   const std::vector<float> q = made_up(heads * kTokens * dim, 1);
   const std::vector<float> k = made_up(kv_heads * kTokens * dim, 2);
