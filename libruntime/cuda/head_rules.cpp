@@ -77,6 +77,18 @@ Status check_head(const HeadPlan& head, size_t layer, size_t h) {
                           to_string(params.pattern)));
 }
 
+HeadStats stats_of(const HeadPlan& head, const kernels::cuda::HeadReport& report,
+                   const PlanShape& shape) {
+  const CallShape call{shape.n_q, shape.n_kv, shape.head_dim};
+  HeadStats stats;
+  stats.tiles = report.tiles;
+  stats.capped = report.raise > 0;
+  stats.estimate_flops = head.estimator->flops(call);
+  if (spends_tiles(head) || stats.capped) stats.estimate_flops += head.estimator->rows_flops(call);
+  stats.share = cost_share(call, stats.tiles, stats.estimate_flops);
+  return stats;
+}
+
 HeadRule rule_of(const HeadPlan& head, const PlanShape& shape) {
   const int64_t n_kv = shape.n_kv;
   const EstimatorParams& params = head.resolved.params;

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "kernels/cuda/select_call.h"
+#include "libruntime/plan.h"
 #include "libruntime/plan_heads.h"
 
 namespace mi::runtime {
@@ -18,6 +19,9 @@ namespace mi::runtime {
 
 // Errors: unsupported, naming the head.
 [[nodiscard]] Status check_head(const HeadPlan& head, size_t layer, size_t h);
+// What a head executed, as Plan::run tells it.
+[[nodiscard]] HeadStats stats_of(const HeadPlan& head, const kernels::cuda::HeadReport& report,
+                                 const PlanShape& shape);
 [[nodiscard]] kernels::cuda::HeadRule rule_of(const HeadPlan& head, const PlanShape& shape);
 
 }  // namespace mi::runtime

@@ -46,6 +46,13 @@ Status check_config_model(const runtime::HeadConfig& config, const ModelSpec& sp
                           spec.heads, spec.kv_heads, spec.head_dim, spec.fingerprint));
 }
 
+void add(const runtime::HeadStats& chunk, double weight, runtime::HeadStats& sum) {
+  sum.tiles += chunk.tiles;
+  sum.estimate_flops += chunk.estimate_flops;
+  sum.share += weight * chunk.share;
+  sum.capped = sum.capped || chunk.capped;
+}
+
 Result<PlannedAttention> PlannedAttention::make(const runtime::HeadConfig& config, int64_t tokens,
                                                 const ComputeOptions& options,
                                                 runtime::Element element, int64_t keys) {
@@ -76,14 +83,6 @@ Result<PlannedAttention> PlannedAttention::make(const runtime::HeadConfig& confi
   for (Chunk& chunk : made.chunks_) chunk.weight /= all_tiles;
   made.workspace_.resize(workspace);
   return made;
-}
-
-void PlannedAttention::add(const runtime::HeadStats& chunk, double weight,
-                           runtime::HeadStats& sum) {
-  sum.tiles += chunk.tiles;
-  sum.estimate_flops += chunk.estimate_flops;
-  sum.share += weight * chunk.share;
-  sum.capped = sum.capped || chunk.capped;
 }
 
 }  // namespace mi::search

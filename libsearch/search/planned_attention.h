@@ -17,6 +17,9 @@ namespace mi::search {
 
 struct ComputeOptions;
 
+// Of a layer in chunks; the weight is the chunk's part of all chunks' dense tiles.
+void add(const runtime::HeadStats& chunk, double weight, runtime::HeadStats& sum);
+
 // Plans with their workspace and log-sum-exp, for calls of one length: `tokens` queries, the last
 // of `keys` keys (0: as many), in chunks of options.chunk where that is not 0. A layer in chunks is
 // what a chunked prefill computes: each chunk of queries over the keys so far.
@@ -74,8 +77,6 @@ class PlannedAttention {
     view.extent[1] = end - begin;
     return view;
   }
-  static void add(const runtime::HeadStats& chunk, double weight, runtime::HeadStats& sum);
-
   int64_t earlier_;  // keys before the first query
   double scale_, softcap_;
   int threads_;

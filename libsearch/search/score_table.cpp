@@ -16,6 +16,7 @@
 #include "libsearch/search/clock.h"
 #include "libsearch/search/forward_device.h"
 #include "libsearch/search/planned_attention.h"
+#include "libsearch/search/wide_tensor.h"
 
 namespace mi::search {
 namespace {
@@ -104,28 +105,17 @@ class WideLayer {
   }
   LayerAttention of(const BasicLayerQkv<bf16>& layer) {
     LayerAttention wide;
-    wide.q = copy(layer.q, q_);
-    wide.k = copy(layer.k, k_);
-    wide.v = copy(layer.v, v_);
+    wide.q = q_.of(layer.q, threads_);
+    wide.k = k_.of(layer.k, threads_);
+    wide.v = v_.of(layer.v, threads_);
     wide.k_bf16 = layer.k;
     wide.v_bf16 = layer.v;
     return wide;
   }
 
  private:
-  TensorView<const float, 3> copy(TensorView<const bf16, 3> from, Tensor<float, 3>& to) const {
-    if (to.span().empty()) to = Tensor<float, 3>(from.extent);
-    const int64_t rows = from.extent[0] * from.extent[1];
-#pragma omp parallel for num_threads(threads_) schedule(static)
-    for (int64_t row = 0; row < rows; ++row) {
-      const int64_t head = row / from.extent[1];
-      const int64_t at = row % from.extent[1];
-      widen(from[head][at].data, from.stride[1], 1, from.extent[2], to.view()[head][at].data);
-    }
-    return to.view();
-  }
   int threads_;
-  Tensor<float, 3> q_, k_, v_;
+  WideTensor q_, k_, v_;
 };
 
 // One dense pass with every layer scored; returns the seconds that the scoring took.
@@ -167,7 +157,7 @@ Result<double> score_sample(const Model& model, const Sample& sample, const Cand
     if (options.device != nullptr) {
       MI_TRY([[maybe_unused]] const auto hidden,
              options.device->dense(
-                 model, sample.ids, options.threads,
+                 model, sample.ids, options,
                  [&](const LayerDone& layer) { return score(layer.qkv, layer.o, layer.lse); },
                  layer_done));
       return scoring;

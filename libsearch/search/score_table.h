@@ -51,7 +51,7 @@ struct ComputeOptions {
   int64_t last = 64;  // the prompt's last rows, dense under every candidate
   // Of the dense pass whose layers are scored; scores themselves are f32.
   runtime::Element element = runtime::Element::f32;
-  // What runs that pass, then in bf16; null: this CPU. Scores and the certificate are of this CPU.
+  // What runs that pass and the certificate's, in bf16; null: this CPU. Scores are of this CPU.
   const ForwardDevice* device = nullptr;
   bool extras = true;  // scores that the objective `square` needs (ScoreShape)
   int64_t chunk = 0;   // tokens that a prefill takes at a time; 0: all

@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <new>
+#include <utility>
 
 #include <Eigen/Core>
 
 #include "libsearch/search/clock.h"
+#include "libsearch/search/forward_device.h"
 #include "libsearch/search/planned_attention.h"
+#include "libsearch/search/wide_tensor.h"
 
 namespace mi::search {
 namespace {
@@ -112,15 +115,56 @@ Status compare_logits(const Model& model, const Sample& sample, const Tensor<flo
   return {};
 }
 
+struct Attended {
+  TensorView<const float, 3> o;    // [heads, tokens, head_dim]
+  TensorView<const float, 2> lse;  // [heads, tokens]
+};
+
+// Adds what a layer's sparse attention lost to a verdict.
+struct LayerMeasurer {
+  const ModelSpec& spec;
+  SampleVerdict& verdict;
+  PictureTaker* pictures;
+
+  void operator()(const LayerQkv& layer, const Attended& dense, const Attended& sparse,
+                  std::span<const runtime::HeadStats> stats) const {
+    const double heads = static_cast<double>(spec.heads) * spec.layers;
+    const int64_t tokens = verdict.length;
+    for (int64_t h = 0; h < spec.heads; ++h) {
+      const float* with = sparse.lse[h].data;
+      const float* full = dense.lse[h].data;
+      double recall = 0;
+      for (int64_t i = 0; i < tokens; ++i) {
+        const double kept = std::min(1.0, std::exp(static_cast<double>(with[i] - full[i])));
+        recall += kept;
+        verdict.lost_square += (1 - kept) * (1 - kept) / static_cast<double>(tokens) / heads;
+      }
+      recall /= static_cast<double>(tokens);
+      verdict.recall += recall / heads;
+      verdict.recall_min = std::min(verdict.recall_min, recall);
+      const runtime::HeadStats& of = stats[static_cast<size_t>(h)];
+      verdict.share += of.share / heads;
+      verdict.capped_heads += of.capped ? 1 : 0;
+    }
+    verdict.output_error += layer_error(layer, dense.o, sparse.o) / spec.layers;
+    if (pictures != nullptr) pictures->draw(layer, dense.lse);
+  }
+};
+
 }  // namespace
 
 Result<DenseReference> dense_reference(const Model& model, const Sample& sample,
                                        const ComputeOptions& options,
                                        const LayerProgressFn& progress) try {
   const Clock::time_point start = Clock::now();
+  DenseReference reference;
+  if (options.device != nullptr) {
+    MI_TRY(reference.hidden, options.device->dense(model, sample.ids, options, {}, progress));
+    reference.seconds = seconds_since(start);
+    return reference;
+  }
   MI_TRY(PlannedAttention dense,
          PlannedAttention::make(dense_config(model.spec()), sample.length(), options));
-  DenseReference reference;
   MI_TRY(reference.hidden,
          model.forward(
              sample.ids,
@@ -139,42 +183,47 @@ Result<SampleVerdict> verify_sample(const Model& model, const runtime::HeadConfi
   const ModelSpec& spec = model.spec();
   const int64_t tokens = sample.length();
   const Clock::time_point start = Clock::now();
-  MI_TRY(PlannedAttention dense, PlannedAttention::make(dense_config(spec), tokens, options));
-  MI_TRY(PlannedAttention sparse, PlannedAttention::make(config, tokens, options));
-  Tensor<float, 3> dense_output({spec.heads, tokens, spec.head_dim});
   SampleVerdict verdict;
   verdict.length = tokens;
-  verdict.notes = sparse.notes();
   double measuring = 0;
-  const double heads = static_cast<double>(spec.heads) * spec.layers;
-  const auto attention = [&](const LayerQkv& layer, TensorView<float, 3> o) -> Status {
-    MI_CHECK(sparse.run(layer, o));
-    if (layer.window > 0) return {};
-    const Clock::time_point measuring_start = Clock::now();
-    MI_CHECK(dense.run(layer, dense_output.view()));
-    for (int64_t h = 0; h < spec.heads; ++h) {
-      const float* with = sparse.lse()[h].data;
-      const float* full = dense.lse()[h].data;
-      double recall = 0;
-      for (int64_t i = 0; i < tokens; ++i) {
-        const double kept = std::min(1.0, std::exp(static_cast<double>(with[i] - full[i])));
-        recall += kept;
-        verdict.lost_square += (1 - kept) * (1 - kept) / static_cast<double>(tokens) / heads;
-      }
-      recall /= static_cast<double>(tokens);
-      verdict.recall += recall / heads;
-      verdict.recall_min = std::min(verdict.recall_min, recall);
-      const runtime::HeadStats& stats = sparse.stats()[static_cast<size_t>(h)];
-      verdict.share += stats.share / heads;
-      verdict.capped_heads += stats.capped ? 1 : 0;
-    }
-    verdict.output_error +=
-        layer_error(layer, dense_output.view(), TensorView<const float, 3>(o)) / spec.layers;
-    if (pictures != nullptr) pictures->draw(layer, dense.lse());
-    measuring += seconds_since(measuring_start);
-    return {};
-  };
-  MI_TRY(const auto hidden, model.forward(sample.ids, attention, progress));
+  const LayerMeasurer measure{spec, verdict, pictures};
+  Tensor<float, 2> hidden;
+  if (options.device != nullptr) {
+    WideTensor q, k, dense_o, sparse_o;
+    const auto layer_done = [&](const LayerCompared& layer) -> Status {
+      const Clock::time_point measuring_start = Clock::now();
+      const BasicLayerQkv<bf16>& of = layer.dense.qkv;
+      LayerQkv wide;
+      wide.layer = of.layer;
+      wide.q = q.of(of.q, options.threads);
+      wide.k = k.of(of.k, options.threads);
+      wide.residual = of.residual;
+      wide.wo = of.wo;
+      measure(wide, {dense_o.of(layer.dense.o, options.threads), layer.dense.lse},
+              {sparse_o.of(layer.o, options.threads), layer.lse}, layer.stats);
+      measuring += seconds_since(measuring_start);
+      return {};
+    };
+    MI_TRY(SparsePass pass,
+           options.device->sparse(model, config, sample.ids, options, layer_done, progress));
+    hidden = std::move(pass.hidden);
+    verdict.notes = std::move(pass.notes);
+  } else {
+    MI_TRY(PlannedAttention dense, PlannedAttention::make(dense_config(spec), tokens, options));
+    MI_TRY(PlannedAttention sparse, PlannedAttention::make(config, tokens, options));
+    verdict.notes = sparse.notes();
+    Tensor<float, 3> dense_output({spec.heads, tokens, spec.head_dim});
+    const auto attention = [&](const LayerQkv& layer, TensorView<float, 3> o) -> Status {
+      MI_CHECK(sparse.run(layer, o));
+      if (layer.window > 0) return {};
+      const Clock::time_point measuring_start = Clock::now();
+      MI_CHECK(dense.run(layer, dense_output.view()));
+      measure(layer, {dense_output.view(), dense.lse()}, {o, sparse.lse()}, sparse.stats());
+      measuring += seconds_since(measuring_start);
+      return {};
+    };
+    MI_TRY(hidden, model.forward(sample.ids, attention, progress));
+  }
   verdict.seconds_dense = reference.seconds;
   verdict.seconds_sparse = seconds_since(start) - measuring;
   MI_CHECK(compare_logits(model, sample, reference.hidden, hidden, options.threads, verdict));

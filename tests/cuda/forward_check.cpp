@@ -14,6 +14,8 @@
 #include "libsearch/search/forward_device.h"
 #include "libsearch/search/planned_attention.h"
 #include "libsearch/search/score_table.h"
+#include "libsearch/search/verify.h"
+#include "tests/cuda/head_entries.h"
 #include "tests/cuda/under_test.h"
 #include "tests/temporary_folder.h"
 
@@ -172,7 +174,7 @@ void check_forward(const std::string& architecture, int64_t tokens) {
 
   int layers = 0;
   const auto got = (*device)->dense(
-      **model, ids, 1,
+      **model, ids, compute_options(),
       [&](const LayerDone& layer) {
         const auto at = static_cast<size_t>(layers++);
         const double allowed = tolerance(layers);
@@ -222,6 +224,49 @@ TEST_CASE("forward pass: candidates score as after the CPU's") {
     for (size_t h = 0; h < want[layer].size(); ++h)
       for (size_t c = 0; c < want[layer][h].size(); ++c)
         CHECK(got[layer][h][c].recall == Approx(want[layer][h][c].recall).margin(0.02));
+}
+
+TEST_CASE("forward pass: a config is certified as by the CPU") {
+  MI_NEEDS_MACHINE();
+  const test::TemporaryFolder folder;
+  write_model(folder.path(), "Qwen3ForCausalLM");
+  const auto model = Model::open(folder.path());
+  REQUIRE(model);
+  const auto device = open_cuda();
+  REQUIRE(device);
+  Sample sample;
+  sample.ids = ids_of(300);
+  runtime::HeadConfig config = dense_config((*model)->spec());
+  config.kernel.last = 20;
+  for (auto& layer : config.layers) layer = {test::cuda::stripe(1), test::cuda::a_shape(64)};
+  const auto certified = [&](const ComputeOptions& options) {
+    const auto dense = dense_reference(**model, sample, options, {});
+    REQUIRE(dense);
+    const auto verdict = verify_sample(**model, config, sample, *dense, options, {});
+    INFO((verdict ? "" : verdict.error().what));
+    REQUIRE(verdict);
+    return *verdict;
+  };
+  for (const int64_t chunk : {0, 130}) {
+    INFO("chunk " << chunk);
+    ComputeOptions options = compute_options();
+    options.chunk = chunk;
+    const SampleVerdict want = certified(options);
+    options.device = device->get();
+    options.element = runtime::Element::bf16;
+    const SampleVerdict got = certified(options);
+    CHECK(want.recall < 0.95);
+    CHECK(want.kl > 1e-3);
+    CHECK(got.length == want.length);
+    CHECK(got.share == Approx(want.share).margin(0.02));
+    CHECK(got.recall == Approx(want.recall).margin(0.01));
+    CHECK(got.recall_min == Approx(want.recall_min).margin(0.02));
+    CHECK(got.lost_square == Approx(want.lost_square).epsilon(0.1));
+    CHECK(got.output_error == Approx(want.output_error).epsilon(0.1));
+    CHECK(got.kl == Approx(want.kl).epsilon(0.2));
+    CHECK(got.top1 == Approx(want.top1).margin(0.05));
+    CHECK(got.notes == want.notes);
+  }
 }
 
 }  // namespace

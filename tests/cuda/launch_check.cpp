@@ -49,6 +49,8 @@ TEST_CASE("a launch that no kernel can do is refused before a device is looked f
           "row blocks: got -1");
   refused(launch_select({.num_heads = -1, .shape = {64, 64}}, false, nullptr),
           Code::invalid_argument, "row blocks: got -1");
+  refused(launch_norm(NormCall<float>{.rows = -1}, nullptr), Code::invalid_argument, "got -1");
+  refused(launch_rotate({.rows = int64_t{1} << 31}, nullptr), Code::invalid_argument, "2147483648");
 }
 
 TEST_CASE("without a device a launch says so") {

@@ -50,11 +50,11 @@ int main(int argc, char** argv) try {
       ->check(CLI::Range(1, 1024));
   app.add_option("--backend", options.backend,
                  "cpu_amx, cpu_avx512_bf16, cpu_avx512, cpu_avx2, cpu_generic or reference "
-                 "(default: the fastest here); cuda: dense passes on an NVIDIA GPU in bf16, scores "
-                 "and the certificate by the fastest here; auto: cuda where that is possible");
+                 "(default: the fastest here); cuda: forward passes on an NVIDIA GPU in bf16, "
+                 "scores by the fastest here; auto: cuda where that is possible");
   app.add_option("--precision", options.precision,
                  "Of the dense pass whose attention is scored; auto is bf16 where the backend has "
-                 "bf16 instructions. Scores and the certificate are f32")
+                 "bf16 instructions. Scores are f32, and the certificate but for --backend cuda's")
       ->check(CLI::IsMember({"auto", "bf16", "f32"}))
       ->capture_default_str();
   app.add_option("--chunk", options.chunk,
