@@ -2,8 +2,6 @@
 // random tensors.
 #pragma once
 
-#include <catch2/catch.hpp>
-
 #include <cstdint>
 #include <functional>
 #include <random>

@@ -1,6 +1,8 @@
 // Every backend against the double-precision reference on hostile shapes.
 #include "kernels/backend.h"
 
+#include <catch2/catch.hpp>
+
 #include <cmath>
 #include <cstdlib>
 #include <functional>

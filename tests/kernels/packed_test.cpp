@@ -2,6 +2,8 @@
 // Tolerance: tests/ideal.h.
 #include "kernels/packed.h"
 
+#include <catch2/catch.hpp>
+
 #include <immintrin.h>
 
 #include <cmath>

@@ -1,6 +1,8 @@
 // A batch gives, to the bit, what its sequences give alone.
 #include "libruntime/batch_plan.h"
 
+#include <catch2/catch.hpp>
+
 #include <cstring>
 
 #include "tests/support.h"

@@ -1,4 +1,6 @@
 // Properties of the config file over random configs, and what saving leaves behind.
+#include <catch2/catch.hpp>
+
 #include <algorithm>
 #include <fcntl.h>
 #include <sys/resource.h>

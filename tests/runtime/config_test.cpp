@@ -1,5 +1,7 @@
 #include "libruntime/config.h"
 
+#include <catch2/catch.hpp>
+
 #include <cmath>
 #include <filesystem>
 #include <fstream>

@@ -1,6 +1,8 @@
 // Every pattern's estimate against its formula, naively and in double precision.
 #include "libruntime/estimator.h"
 
+#include <catch2/catch.hpp>
+
 #include <cmath>
 #include <functional>
 

@@ -1,5 +1,7 @@
 // Plans of bf16 and f16 elements. A backend that converts must give its own f32 run rounded; one
 // with bf16 instructions must agree with f32 as far as bf16 probabilities allow.
+#include <catch2/catch.hpp>
+
 #include <cmath>
 #include <cstring>
 

@@ -1,6 +1,8 @@
 // A plan's output against attention over the naive selection, N x N in double precision.
 #include "libruntime/plan.h"
 
+#include <catch2/catch.hpp>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>

@@ -1,6 +1,8 @@
 // Selection by threshold, thresholds that spend a budget, and parameters between lengths.
 #include "libruntime/select.h"
 
+#include <catch2/catch.hpp>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>

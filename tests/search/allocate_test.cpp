@@ -1,5 +1,7 @@
 #include "libsearch/search/allocate.h"
 
+#include <catch2/catch.hpp>
+
 #include <cmath>
 
 #include "tests/support.h"

@@ -1,5 +1,7 @@
 #include "libsearch/search/candidates.h"
 
+#include <catch2/catch.hpp>
+
 #include <algorithm>
 #include <set>
 

@@ -1,6 +1,8 @@
 // Captures: searched as the model itself is, read in every number format, refused with the place.
 #include "libsearch/model/capture.h"
 
+#include <catch2/catch.hpp>
+
 #include <cmath>
 #include <functional>
 #include <map>

@@ -1,4 +1,6 @@
 // The configs of this repository are what its score report gives.
+#include <catch2/catch.hpp>
+
 #include <filesystem>
 
 #include "libruntime/yaml_reader.h"

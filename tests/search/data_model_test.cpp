@@ -1,5 +1,7 @@
 // Samples with the quick start's real tokenizer: whether our texts are long enough, and questions
 // that the model is known to answer.
+#include <catch2/catch.hpp>
+
 #include <cstdlib>
 #include <filesystem>
 #include <string>

@@ -1,3 +1,5 @@
+#include <catch2/catch.hpp>
+
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>

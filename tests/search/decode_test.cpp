@@ -1,6 +1,8 @@
 // Greedy decoding against prefilling all over again.
 #include "libsearch/search/decode.h"
 
+#include <catch2/catch.hpp>
+
 #include <algorithm>
 
 #include "libsearch/model/linear.h"

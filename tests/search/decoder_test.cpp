@@ -1,6 +1,8 @@
 // The forward pass against PyTorch, bit-identity over threads and lengths, bad weights and ids.
 #include "libsearch/model/decoder.h"
 
+#include <catch2/catch.hpp>
+
 #include <cmath>
 #include <cstring>
 

@@ -1,6 +1,8 @@
 // Device profiles: the file, and costs turned into times.
 #include "libsearch/search/device_profile.h"
 
+#include <catch2/catch.hpp>
+
 #include <filesystem>
 
 #include "libsearch/search/search.h"

@@ -2,6 +2,8 @@
 // whose numbers are as good as any.
 #include "libsearch/eval/evaluate.h"
 
+#include <catch2/catch.hpp>
+
 #include <algorithm>
 #include <cmath>
 #include <set>

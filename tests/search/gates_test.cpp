@@ -1,5 +1,7 @@
 #include "libsearch/search/gates.h"
 
+#include <catch2/catch.hpp>
+
 #include <algorithm>
 #include <random>
 

@@ -1,6 +1,8 @@
 // GGUF headers, honest and lying, and the conversion of every weight type.
 #include "libsearch/model/gguf.h"
 
+#include <catch2/catch.hpp>
+
 #include <functional>
 
 #include "tests/h5_file.h"

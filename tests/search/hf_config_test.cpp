@@ -1,6 +1,8 @@
 // config.json: defaults, both spellings of the rotary base, refusals.
 #include "libsearch/model/hf_config.h"
 
+#include <catch2/catch.hpp>
+
 #include <cmath>
 
 #include <nlohmann/json.hpp>

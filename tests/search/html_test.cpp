@@ -2,6 +2,8 @@
 // small.
 #include "libsearch/report/html.h"
 
+#include <catch2/catch.hpp>
+
 #include <algorithm>
 #include <cmath>
 #include <random>

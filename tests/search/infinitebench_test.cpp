@@ -1,5 +1,7 @@
 #include "libsearch/eval/infinitebench.h"
 
+#include <catch2/catch.hpp>
+
 #include <sstream>
 
 #include "libsearch/eval/tasks.h"

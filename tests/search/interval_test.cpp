@@ -1,5 +1,7 @@
 #include "libsearch/eval/interval.h"
 
+#include <catch2/catch.hpp>
+
 #include <cmath>
 #include <random>
 #include <vector>

@@ -1,6 +1,8 @@
 // Opening models: what they say of themselves, and everything that can be wrong with them.
 #include "libsearch/model/model.h"
 
+#include <catch2/catch.hpp>
+
 #include <nlohmann/json.hpp>
 
 #include "tests/search/model_support.h"

@@ -2,6 +2,8 @@
 // other config's pattern is shown as a head's own.
 #include "libsearch/report/picture.h"
 
+#include <catch2/catch.hpp>
+
 #include <cmath>
 #include <sstream>
 

@@ -1,5 +1,7 @@
 // Attention made so that the answer is known: scorer and allocation must find the kind of each
 // head and reach the mass that was planted.
+#include <catch2/catch.hpp>
+
 #include <cmath>
 #include <functional>
 #include <numbers>

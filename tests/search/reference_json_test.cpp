@@ -1,5 +1,7 @@
 #include "libsearch/report/reference_json.h"
 
+#include <catch2/catch.hpp>
+
 #include <nlohmann/json.hpp>
 
 #include "tests/support.h"

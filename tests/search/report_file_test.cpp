@@ -1,6 +1,8 @@
 // Score reports: written and read back, continued, damaged, and of other searches.
 #include "libsearch/report/report_file.h"
 
+#include <catch2/catch.hpp>
+
 #include <cmath>
 #include <filesystem>
 #include <fstream>

@@ -1,5 +1,7 @@
 #include "libsearch/report/text.h"
 
+#include <catch2/catch.hpp>
+
 #include <algorithm>
 #include <sstream>
 #include <string>

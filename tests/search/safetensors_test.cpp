@@ -1,6 +1,8 @@
 // safetensors headers, honest and lying; shards.
 #include "libsearch/model/safetensors.h"
 
+#include <catch2/catch.hpp>
+
 #include <nlohmann/json.hpp>
 
 #include "libsearch/model/weights.h"

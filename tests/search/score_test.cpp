@@ -2,6 +2,8 @@
 // with that candidate executes.
 #include "libsearch/search/score.h"
 
+#include <catch2/catch.hpp>
+
 #include <array>
 #include <cmath>
 #include <functional>

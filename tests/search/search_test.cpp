@@ -1,6 +1,8 @@
 // The main job on a tiny model with random weights: samples in, head-config out.
 #include "libsearch/search/search.h"
 
+#include <catch2/catch.hpp>
+
 #include <cmath>
 #include <random>
 

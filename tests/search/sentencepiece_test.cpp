@@ -1,6 +1,8 @@
 // SentencePiece's kinds of tokenizers against the packages sentencepiece and tokenizers.
 #include "libsearch/model/sentencepiece.h"
 
+#include <catch2/catch.hpp>
+
 #include <chrono>
 
 #include <nlohmann/json.hpp>

@@ -1,6 +1,8 @@
 // Token ids against Hugging Face's tokenizers over hostile text, and what is refused.
 #include "libsearch/model/tokenizer.h"
 
+#include <catch2/catch.hpp>
+
 #include <chrono>
 
 #include <nlohmann/json.hpp>

@@ -2,6 +2,8 @@
 // searched.
 #include "libsearch/model/window_attention.h"
 
+#include <catch2/catch.hpp>
+
 #include <algorithm>
 
 #include "libsearch/search/decode.h"
