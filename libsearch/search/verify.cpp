@@ -189,7 +189,7 @@ Result<SampleVerdict> verify_sample(const Model& model, const runtime::HeadConfi
   const LayerMeasurer measure{spec, verdict, pictures};
   Tensor<float, 2> hidden;
   if (options.device != nullptr) {
-    WideTensor q, k, dense_o, sparse_o;
+    WideTensor q, k, v, dense_o, sparse_o;
     const auto layer_done = [&](const LayerCompared& layer) -> Status {
       const Clock::time_point measuring_start = Clock::now();
       const BasicLayerQkv<bf16>& of = layer.dense.qkv;
@@ -197,6 +197,7 @@ Result<SampleVerdict> verify_sample(const Model& model, const runtime::HeadConfi
       wide.layer = of.layer;
       wide.q = q.of(of.q, options.threads);
       wide.k = k.of(of.k, options.threads);
+      wide.v = v.of(of.v, options.threads);
       wide.residual = of.residual;
       wide.wo = of.wo;
       measure(wide, {dense_o.of(layer.dense.o, options.threads), layer.dense.lse},

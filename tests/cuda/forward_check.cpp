@@ -242,7 +242,9 @@ TEST_CASE("forward pass: a config is certified as by the CPU") {
   const auto certified = [&](const ComputeOptions& options) {
     const auto dense = dense_reference(**model, sample, options, {});
     REQUIRE(dense);
-    const auto verdict = verify_sample(**model, config, sample, *dense, options, {});
+    auto pictures = PictureTaker::make(config, sample, options);
+    REQUIRE(pictures);
+    const auto verdict = verify_sample(**model, config, sample, *dense, options, {}, &*pictures);
     INFO((verdict ? "" : verdict.error().what));
     REQUIRE(verdict);
     return *verdict;
